@@ -1,0 +1,79 @@
+"""Where do errors become sentences and exit codes? Here, once for all commands."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import click
+
+
+class Told(click.ClickException):
+    """An error that has been put into a sentence, with the exit code that tells the truth."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        vars(self)["exit_code"] = exit_code
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived."""
+
+
+class Command(click.Command):
+    """A command that ends in a sentence and an exit code, and in a traceback only with ``--debug``."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params.append(click.Option(["--debug"], is_flag=True, help="Show the traceback of an error."))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; translate what goes wrong."""
+        debug = ctx.params.pop("debug", False) or bool(os.environ.get("RS_SEGMENT_DEBUG"))
+        with _sigterm_raises():
+            try:
+                return super().invoke(ctx)
+            except (click.ClickException, click.exceptions.Exit, click.Abort):
+                raise
+            except BaseException as error:
+                if debug and not isinstance(error, (KeyboardInterrupt, Terminated)):
+                    raise
+                raise _told(error) from None
+
+
+def _told(error: BaseException) -> Told:
+    from rs_segment.errors import CancelledError, RsSegmentError
+
+    resume = "stopped; what is finished is kept: the same command with --resume goes on from there"
+    if isinstance(error, Terminated):
+        return Told(resume, 143)
+    if isinstance(error, (KeyboardInterrupt, CancelledError)):
+        return Told(resume, 130)
+    if isinstance(error, RsSegmentError):
+        return Told(str(error), error.exit_code)
+    if isinstance(error, MemoryError):
+        return Told("out of memory; try a smaller --tile, or --batch 1", 5)
+    kind = type(error).__name__
+    return Told(f"unexpected {kind}: {error}\nThe same command with --debug shows where; please report it.", 1)
+
+
+@contextmanager
+def _sigterm_raises() -> Iterator[None]:
+    """While a command runs, SIGTERM unwinds it like Ctrl-C does, so that it tidies up."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,185 @@
+"""Where do the results go? One row band after the other into rasters and polygons, all of them whole or absent."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rasterio.windows import Window
+
+from .card import ClassInfo
+from .errors import OptionError, OutputError
+from .geobox import GeoBox
+from .layer import GeoPackageWriter
+from .polygons import Polygonizer
+from .result import UNCLASSIFIED_CLASS, Tally
+from .stitch import Band
+from .types import NODATA, PROBABILITY_STEPS, Outputs, Prediction
+from .writer import RasterSpec, RasterWriter, WorkFolder, publish, refuse_existing, write_styles
+
+COMMIT_SECONDS = 2.0
+REPLAY_ROWS = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """The names of the results.
+
+    Args:
+        classes: The class raster.
+        confidence, probabilities, polygons: The others, or None where they are not wanted.
+    """
+
+    classes: Path
+    confidence: Path | None = None
+    probabilities: Path | None = None
+    polygons: Path | None = None
+
+    @classmethod
+    def beside(cls, scene: str, output: str | Path | None, outputs: Outputs) -> Targets:
+        """The names of what a scene's segmentation writes.
+
+        Args:
+            scene: Path or address of the scene.
+            output: A ``.tif`` file, or an existing folder; None writes ``NAME_classes.tif`` beside the scene, or in the
+                current folder where the scene has no folder that can be written to.
+            outputs: What is wanted.
+        """
+        remote = "://" in scene or scene.startswith("/vsi")
+        last = scene.split("?")[0].rstrip("/").rsplit("/", 1)[-1] if remote else Path(scene).name
+        stem = Path(last).stem or "scene"
+        here = Path() if remote else Path(scene).parent
+        if output is None:
+            classes = here / f"{stem}_classes.tif"
+        elif Path(output).is_dir() or str(output).endswith(("/", "\\")):
+            classes = Path(output) / f"{stem}_classes.tif"
+        elif Path(output).suffix.lower() in (".tif", ".tiff"):
+            classes = Path(output)
+        else:
+            raise OptionError(f"the output {output} must end in .tif, or be a folder that exists")
+        if not remote and classes.exists() and Path(scene).exists() and classes.samefile(scene):
+            raise OptionError(f"the output {classes} is the scene itself; choose another name with -o")
+
+        def sibling(suffix: str) -> Path:
+            return classes.with_name(classes.stem + suffix)
+
+        return cls(
+            classes,
+            sibling("_confidence.tif") if outputs.confidence else None,
+            sibling("_probabilities.tif") if outputs.probabilities else None,
+            sibling(".gpkg") if outputs.polygons else None,
+        )
+
+    @property
+    def all(self) -> tuple[Path, ...]:
+        """Every file that is wanted."""
+        return tuple(p for p in (self.classes, self.confidence, self.probabilities, self.polygons) if p is not None)
+
+
+class Products:
+    """The results of one scene while they are being made.
+
+    ``write`` and ``draw`` are for one thread each; both take the same bands, from top to bottom.
+    """
+
+    def __init__(
+        self,
+        targets: Targets,
+        geobox: GeoBox,
+        classes: tuple[ClassInfo, ...],
+        outputs: Outputs,
+        plan: Mapping[str, Any],
+        tags: Mapping[str, Any],
+    ) -> None:
+        self._targets, self._outputs, self._classes, self._geobox = targets, outputs, classes, geobox
+        self._folder = WorkFolder.open(targets.classes, dict(plan), outputs.resume)
+        if not self._folder.resumed:
+            refuse_existing(targets.all, outputs.overwrite)
+        self._tags = {"RS_SEGMENT": json.dumps(tags, sort_keys=True), "TIFFTAG_SOFTWARE": str(tags["software"])}
+        self.tally = Tally(geobox, classes)
+        self._rasters = dict(self._open_rasters())
+        self._written = {name: raster.rows_done for name, raster in self._rasters.items()}
+        self.rows_done = min(self._written.values())
+        self._committed = time.monotonic()
+        self._polygonizer = Polygonizer(geobox, skip=frozenset({NODATA}))
+        self._layer: GeoPackageWriter | None = None
+        if targets.polygons is not None:
+            self._layer = GeoPackageWriter(
+                self._folder.path / "polygons.gpkg", targets.polygons.stem, geobox.crs, self._legend, str(tags["scene"])
+            )
+
+    @property
+    def _legend(self) -> tuple[ClassInfo, ...]:
+        return (*self._classes, UNCLASSIFIED_CLASS) if self._outputs.min_confidence > 0 else self._classes
+
+    def _open_rasters(self) -> Iterator[tuple[str, RasterWriter]]:
+        colors = {c.value: c.rgb for c in self._legend}
+        names = {c.value: c.name for c in self._legend}
+        labels = RasterSpec(self._geobox, ("class",), "mode", NODATA, colors, names, self._tags, self._outputs.format)
+        yield "classes", RasterWriter(self._folder, "classes", labels)
+        scale = {**self._tags, "RS_SEGMENT_SCALE": f"value / {PROBABILITY_STEPS} = probability"}
+        # Polygons carry their mean confidence, which a resumed run has to know of the rows that it does not do again.
+        if self._outputs.confidence or self._outputs.polygons:
+            spec = RasterSpec(self._geobox, ("confidence",), "mean", NODATA, {}, {}, scale, self._outputs.format)
+            yield "confidence", RasterWriter(self._folder, "confidence", spec)
+        if self._outputs.probabilities:
+            bands = tuple(c.name for c in self._classes)
+            spec = RasterSpec(self._geobox, bands, "mean", NODATA, {}, {}, scale, self._outputs.format)
+            yield "probabilities", RasterWriter(self._folder, "probabilities", spec)
+
+    def replay(self) -> Iterator[Band]:
+        """What an interrupted run had finished, as bands; count and draw them, they are written."""
+        width = self._geobox.shape[1]
+        for top in range(0, self.rows_done, REPLAY_ROWS):
+            stop = min(top + REPLAY_ROWS, self.rows_done)
+            found = {name: r.read_back(top, stop) for name, r in self._rasters.items() if name != "probabilities"}
+            confidence = found["confidence"][0] if "confidence" in found else None
+            yield Band(Window(0, top, width, stop - top), Prediction(found["classes"][0], confidence))
+
+    def write(self, band: Band) -> None:
+        """Count a band, put it into the rasters, and make it durable every few seconds."""
+        self.tally.add(band.window.row_off, band.prediction.labels)
+        for name, raster in self._rasters.items():
+            rows = getattr(band.prediction, "labels" if name == "classes" else name)
+            start = self._written[name] - band.window.row_off
+            if start < band.window.height:
+                raster.write(rows[..., max(start, 0) :, :])
+                self._written[name] = band.window.row_off + band.window.height
+        if time.monotonic() - self._committed >= COMMIT_SECONDS:
+            self.commit()
+
+    def commit(self) -> None:
+        """Make what is written durable."""
+        for raster in self._rasters.values():
+            raster.commit()
+        self._committed = time.monotonic()
+
+    def draw(self, band: Band) -> None:
+        """Put the polygons that a band completes into the layer."""
+        if self._layer is not None:
+            self._layer.write(self._polygonizer.feed(band.prediction.labels, band.prediction.confidence))
+
+    def finish(self) -> None:
+        """Check all results and move them to their names, then forget the work folder."""
+        missing = {name: self._geobox.shape[0] - rows for name, rows in self._written.items()}
+        if any(missing.values()):
+            raise OutputError(f"{self._targets.classes} lacks rows: {missing}")
+        pairs: list[tuple[Path, Path]] = []
+        for name, final in (("confidence", self._targets.confidence), ("probabilities", self._targets.probabilities)):
+            if final is not None:
+                pairs.append((self._rasters[name].finish(), final))
+        if self._layer is not None and self._targets.polygons is not None:
+            self._layer.write(self._polygonizer.finish())
+            pairs.append((self._layer.close(), self._targets.polygons))
+        pairs.append((self._rasters["classes"].finish(), self._targets.classes))
+        publish(pairs, self._outputs.overwrite or self._folder.resumed)
+        write_styles(self._targets.classes, self._legend)
+        self._folder.close(keep=False)
+
+    def abandon(self, keep: bool) -> None:
+        """Let go of the work folder; ``keep`` leaves what is durable for a later run with ``resume``."""
+        self._folder.close(keep=keep and self.rows_done + sum(self._written.values()) > 0)
