@@ -43,8 +43,8 @@ def doctor(as_json: bool) -> None:
             click.echo(f"  {name:<28} {number or 'MISSING'}")
         for name, told in found["libraries"].items():
             click.echo(f"  {name:<28} {told}")
-        for name, told in found["devices"].items():
-            click.echo(f"  device {name:<21} {told}")
+        for told in found["devices"]:
+            click.echo(f"  {told}")
         click.echo(f"  models                       {', '.join(found['models']) or 'none'}")
         click.echo(f"  free disk here               {found['free_gb']:.1f} GB")
     if found["problems"]:
@@ -64,7 +64,7 @@ def examine() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "packages": packages,
         "libraries": {},
-        "devices": {},
+        "devices": [],
         "models": [],
         "free_gb": shutil.disk_usage(os.curdir).free / 1e9,
         "problems": problems,

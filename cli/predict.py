@@ -37,9 +37,7 @@ class Numbers(click.ParamType):  # type: ignore[type-arg]
 
 @click.command(cls=Command)
 @click.argument("scene")
-@click.option(
-    "-o", "--output", type=click.Path(), help="A .tif file or a folder.  [default: NAME_classes.tif beside]"
-)
+@click.option("-o", "--output", type=click.Path(), help="A .tif file or a folder.  [default: NAME_classes.tif beside]")
 @click.option("-m", "--model", default="dubai-landcover", show_default=True, help="Name of a model, or its folder.")
 @click.option("-b", "--bidx", metavar="LIST", help="Bands for the model, by number or name: 1,2,3 or red,green,blue.")
 @click.option("--aoi", metavar="FILE|BOUNDS", help="Only here: a vector file, or left,bottom,right,top.")

@@ -26,7 +26,7 @@ class Shift:
     """How far a network is from saying the same of an image that was moved.
 
     Args:
-        by_stride: Largest difference of a logit after a shift by the stride, in standard deviations of a class's logits.
+        by_stride: Largest difference of a logit after a shift by the stride, in standard deviations of its class.
         by_less: Likewise after a shift by half the stride; 0 where the stride is 1.
     """
 
@@ -58,7 +58,7 @@ def stride_of(net: nn.Module) -> int:
     """The factor by which a network reduces the image at its coarsest, in pixels.
 
     Measured: a layer whose output grows by d pixels when the image grows by 256 has reduced it 256 / d times. Layers
-    that pool the whole image do not grow and do not count.
+    that pool the whole image do not grow and do not count; a layer whose output nothing uses does.
     """
     seen: dict[str, list[int]] = {}
 
@@ -79,17 +79,18 @@ def stride_of(net: nn.Module) -> int:
     finally:
         for hook in hooks:
             hook.remove()
-    grown = [sizes[-1] - sizes[0] for sizes in seen.values() if sizes[-1] > sizes[0]]
+    pairs = [p for sizes in seen.values() for p in zip(*np.array_split(np.array(sizes), 2), strict=False)]
+    grown = [large - small for small, large in pairs if large > small]
     return math.lcm(*(max(1, round(256 / g)) for g in grown))
 
 
 def receptive_field(net: nn.Module, bands: int | None = None) -> int | None:
     """The theoretical context: pixels beyond a block of one stride that can change a label in it; None if unlimited.
 
-    A halo of this size, rounded up to the stride, makes tiles say exactly what the whole says. Found by gradient: in a
-    copy of the network with positive weights, average pooling in the place of maxima and no normalization, nothing
-    cancels and nothing is switched off, so that the gradient of a block reaches as far as the network does (Luo et al.
-    2016, Understanding the Effective Receptive Field, for gradients as a measure of it).
+    A halo of this size, rounded up to the stride, makes tiles say exactly what the whole says. Found by gradient (as in
+    Luo et al. 2016, Understanding the Effective Receptive Field in Deep Convolutional Neural Networks): in a copy of
+    the network with positive weights, averages in the place of maxima, and neither normalization nor rectifiers,
+    nothing cancels and nothing is switched off, so the gradient of a block reaches as far as the network does.
 
     Args:
         net: Left as it is.
@@ -128,7 +129,7 @@ def _opened(net: nn.Module) -> nn.Module:
     generator = torch.Generator().manual_seed(0)
     for parent in list(net.modules()):
         for name, child in list(parent.named_children()):
-            if isinstance(child, nn.BatchNorm2d):
+            if isinstance(child, nn.BatchNorm2d | nn.ReLU | nn.ReLU6 | nn.LeakyReLU | nn.Hardswish | nn.Dropout2d):
                 setattr(parent, name, nn.Identity())
             elif isinstance(child, nn.MaxPool2d):
                 pool = nn.AvgPool2d(child.kernel_size, child.stride, child.padding, child.ceil_mode)
@@ -136,7 +137,8 @@ def _opened(net: nn.Module) -> nn.Module:
     for module in net.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
             weight = torch.rand(module.weight.shape, generator=generator) + 0.5
-            module.weight = nn.Parameter(weight / weight[0].numel(), requires_grad=False)
+            # A quarter of a mean, so that a hundred residual blocks do not drive gates into saturation.
+            module.weight = nn.Parameter(weight / weight[0].numel() / 4, requires_grad=False)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
     return net
@@ -148,11 +150,11 @@ def shift_test(net: nn.Module, stride: int, side: int = 1024) -> Shift:
     Args:
         net: In fp32; put into eval mode.
         stride: In pixels.
-        side: Of the image, noise, in pixels; a quarter of it in the middle is compared.
+        side: Of the image, noise of all scales, in pixels; a quarter of it in the middle is compared, which should be
+            farther from the borders than the network sees.
     """
     like = next(net.parameters())
-    noise = torch.randn((1, _bands(net), side + stride, side + stride), generator=torch.Generator().manual_seed(0))
-    noise = noise.to(like.device)
+    noise = _noise(_bands(net), side + stride).to(like.device)
     low = side * 3 // 8 // stride * stride
     size = max(side // 4, 1)
     net.eval()
@@ -167,6 +169,16 @@ def shift_test(net: nn.Module, stride: int, side: int = 1024) -> Shift:
     by_stride = float((look(stride) - here).abs().max()) / spread
     by_less = float((look(stride // 2) - here).abs().max()) / spread if stride > 1 else 0.0
     return Shift(by_stride, by_less)
+
+
+def _noise(bands: int, side: int) -> torch.Tensor:
+    """(1, band, row, col) with as much variance at coarse scales as at fine ones, which images have too."""
+    generator = torch.Generator().manual_seed(0)
+    total = torch.zeros(1, bands, side, side)
+    for octave in range(6):
+        small = torch.randn((1, bands, *[-(-side // 2**octave)] * 2), generator=generator)
+        total += nn.functional.interpolate(small, (side, side), mode="bilinear")
+    return total
 
 
 def measured_halo(

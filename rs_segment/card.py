@@ -24,7 +24,7 @@ MLM = "https://stac-extensions.github.io/mlm/v1.5.2/schema.json"
 FILE = "https://stac-extensions.github.io/file/v2.1.0/schema.json"
 MAX_CLASSES = 254
 DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]{1,98}[A-Za-z0-9]")
 _COLOR = re.compile(r"#?[0-9A-Fa-f]{6}")
 _MAX_BYTES = 4_000_000
 
@@ -300,14 +300,14 @@ class ModelCard:
             "id": self.name,
             "geometry": {"type": "Polygon", "coordinates": [world]},
             "bbox": [-180.0, -90.0, 180.0, 90.0],
-            "properties": {k: v for k, v in properties.items() if v is not None or not k.startswith("rs_segment:")},
+            "properties": {k: v for k, v in properties.items() if k == "datetime" or v not in (None, "")},
             "links": [],
             "assets": {"weights": asset},
         }
 
     def _check(self) -> None:
         if not _NAME.fullmatch(self.name):
-            raise ModelError(f"the name {self.name!r:.120} must be letters, digits, dots and dashes")
+            raise ModelError(f"the name {self.name!r:.120} must be 3 to 100 letters, digits, dots and dashes")
         if not 1 <= len(self.bands) <= 1024 or len({b.lower() for b in self.bands}) != len(self.bands):
             raise ModelError(f"the bands {self.bands!r:.120} must be one or more different names")
         if not all(b.strip() and b.isprintable() and len(b) <= 100 for b in self.bands):

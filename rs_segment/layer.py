@@ -143,8 +143,9 @@ class GeoPackageWriter:
         ).fetchone()[0]
         database.execute(_STYLES)
         database.execute(
-            "INSERT INTO layer_styles (f_table_catalog, f_table_schema, f_table_name, f_geometry_column, styleName, styleQML, "
-            "styleSLD, useAsDefault, description, owner, ui, update_time) VALUES ('', '', ?, ?, ?, ?, '', 1, ?, '', NULL, ?)",
+            "INSERT INTO layer_styles (f_table_catalog, f_table_schema, f_table_name, f_geometry_column, styleName, "
+            "styleQML, styleSLD, useAsDefault, description, owner, ui, update_time) "
+            "VALUES ('', '', ?, ?, ?, ?, '', 1, ?, '', NULL, ?)",
             (self._layer, column, self._layer[:_STYLE_NAME], categorised(self._classes), self._source, _TIME),
         )
         database.execute(

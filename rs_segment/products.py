@@ -19,7 +19,7 @@ from .polygons import Polygonizer
 from .result import UNCLASSIFIED_CLASS, Tally
 from .stitch import Band
 from .types import NODATA, PROBABILITY_STEPS, Outputs, Prediction
-from .writer import RasterSpec, RasterWriter, WorkFolder, publish, refuse_existing, write_styles
+from .writer import RasterSpec, RasterWriter, WorkFolder, publish, refuse_existing, write_confidence_style, write_styles
 
 COMMIT_SECONDS = 2.0
 REPLAY_ROWS = 512
@@ -178,6 +178,9 @@ class Products:
         pairs.append((self._rasters["classes"].finish(), self._targets.classes))
         publish(pairs, self._outputs.overwrite or self._folder.resumed)
         write_styles(self._targets.classes, self._legend)
+        for raster in (self._targets.confidence, self._targets.probabilities):
+            if raster is not None:
+                write_confidence_style(raster)
         self._folder.close(keep=False)
 
     def abandon(self, keep: bool) -> None:

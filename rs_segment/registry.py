@@ -84,9 +84,9 @@ def load(folder: Path, compute: Compute, tta: str = "none") -> Predictor:
     raise ModelError("no package that can run models is installed; reinstall rs-segment: pip install rs-segment")
 
 
-def devices() -> dict[str, str]:
-    """What can compute here: name of a device to what is to be known of it."""
-    return {name: told for provider in _providers() for name, told in provider.devices().items()}
+def devices() -> list[str]:
+    """Sentences on what can compute here."""
+    return [told for provider in _providers() for told in provider.devices()]
 
 
 def _providers() -> list[Any]:

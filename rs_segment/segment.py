@@ -17,7 +17,7 @@ from rasterio.windows import Window
 
 from . import registry
 from .area import Area
-from .card import ModelCard
+from .card import ModelCard, Scaling
 from .errors import CancelledError, DeviceError, DiskFullError
 from .pipeline import Sink, ahead
 from .products import Products, Targets
@@ -84,7 +84,7 @@ def segment(
         stack.enter_context(rasterio.Env(GDAL_CACHEMAX=seen.cache_bytes(grid.size)))
         predictor = (
             registry.load(registry.find(model).path, compute, plan.tta) if isinstance(model, (str, Path)) else model
-        ).for_scene(resolve_scaling(card, seen))
+        ).with_scaling(resolve_scaling(card, seen))
         wanted = Wanted(
             outputs.confidence or outputs.polygons or outputs.min_confidence > 0, probabilities=outputs.probabilities
         )
@@ -210,12 +210,11 @@ def settle(band: Band, area: Area | None, whole: Scene | None, min_confidence: f
     return band
 
 
-def resolve_scaling(card: ModelCard, seen: Scene) -> ModelCard:
-    """The card with a scaling by percentiles replaced by what they are in this scene."""
+def resolve_scaling(card: ModelCard, seen: Scene) -> Scaling:
+    """The card's scaling, with percentiles replaced by what they are in this scene."""
     if card.scaling.kind != "percentile":
-        return card
-    low, high = seen.percentiles(card.scaling.a[0], card.scaling.b[0])
-    return card.replace(scaling=card.scaling.resolve(low, high))
+        return card.scaling
+    return card.scaling.resolve(*seen.percentiles(card.scaling.a[0], card.scaling.b[0]))
 
 
 def readers(compute: Compute) -> int:

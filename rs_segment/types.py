@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from .card import ModelCard
+from .card import ModelCard, Scaling
 
 Labels = NDArray[np.uint8]
 Pixels = NDArray[Any]
@@ -157,8 +157,8 @@ class Predictor(Protocol):
     def batch(self) -> int:
         """Tiles a forward pass."""
 
-    def for_scene(self, card: ModelCard) -> Predictor:
-        """The same predictor with another scaling in its card, resolved against a scene."""
+    def with_scaling(self, scaling: Scaling) -> Predictor:
+        """The same predictor with another scaling: one by percentiles, resolved against a scene."""
 
     def scores(self, pixels: Pixels, valid: Mask, probs: bool) -> Any:
         """Scores of a batch, as an array on the device.

@@ -1,25 +1,22 @@
 """How does a raster come to be whole, or not at all?
 
-Results are made in a hidden work folder beside their target. Rows of pixels become compressed blocks at once, those of
-the overviews too, and go to the end of one spool file a level; a journal says up to where the spools are on the disk
-and which pixels they hold. When all rows are there, the blocks are laid out as a GeoTIFF, which is read back and
-compared before it gets its final name. A process that dies leaves the final name as it was, and a work folder from
-which the next one can go on.
+It is made in a work folder. Rows of pixels become compressed blocks at once, those of the overviews too, and go to the
+end of one spool file a level; a journal says up to where the spools are on the disk and which pixels they hold. When
+all rows are there, the blocks are laid out as a GeoTIFF, which is read back and compared before it gets its final name.
+A process that dies leaves the final name as it was, and a work folder from which the next one can go on.
 """
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import shutil
-import sys
 import warnings
 import zlib
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -31,34 +28,21 @@ from rasterio.windows import Window
 
 from . import styles, tiff
 from .card import ClassInfo
-from .errors import DiskFullError, OptionError, OutputError, OutputExistsError
+from .errors import DiskFullError, OptionError, OutputError
 from .geobox import GeoBox
 from .types import NODATA, Labels
+from .workfolder import WorkFolder, disk_errors, publish, refuse_existing, sidecars, sync, sync_folder, write_whole
 
-_PLAN, _LOCK = "plan.json", "lock"
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_BUSY = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
-
-
-@contextmanager
-def disk_errors(folder: Path) -> Iterator[None]:
-    """Turns what the operating system says while something is written to a folder into this package's errors.
-
-    Raises:
-        DiskFullError: The disk, a quota or a limit on the size of files leaves no room.
-        OutputError: Anything else.
-    """
-    try:
-        yield
-    except (OutputError, OutputExistsError):
-        raise
-    except OSError as error:
-        said = error.strerror or str(error)
-        if error.errno in _FULL:
-            raise DiskFullError(
-                f"{folder} takes no more data ({said}); make room there, then run again and resume"
-            ) from error
-        raise OutputError(f"{error.filename or folder} cannot be written: {said}") from error
+__all__ = [
+    "RasterSpec",
+    "RasterWriter",
+    "WorkFolder",
+    "publish",
+    "refuse_existing",
+    "sidecars",
+    "write_confidence_style",
+    "write_styles",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,150 +84,6 @@ class RasterSpec:
         if not self.names:
             return dict(self.tags)
         return {**self.tags, "CLASS_NAMES": json.dumps({str(k): v for k, v in sorted(self.names.items())})}
-
-
-class WorkFolder:
-    """A hidden folder beside a target, ``.NAME.partial``, that one process at a time works in.
-
-    Made by ``open``. Whatever lies in ``path`` is kept or removed as a whole. What is pushed on ``resources`` is closed
-    with the folder; open files could not be removed on Windows.
-    """
-
-    def __init__(self, path: Path, lock: int, resumed: bool) -> None:
-        self.path = path
-        self.resumed = resumed
-        self.resources = ExitStack()
-        self._lock: int | None = lock
-
-    @classmethod
-    def open(cls, target: Path, plan: Mapping[str, Any], resume: bool = False) -> WorkFolder:
-        """The work folder of a target, locked until ``close`` or the end of the process.
-
-        Args:
-            target: Path of the (main) result.
-            plan: Everything that decides what the result will be, as JSON can say it.
-            resume: Keep what an earlier process with an equal plan left behind; otherwise it is removed.
-
-        Raises:
-            OutputExistsError: Another process works on this target.
-            OptionError: What is there to resume was made with another plan.
-            OutputError: The folder cannot be made.
-        """
-        target = Path(target)
-        path = target.parent / f".{target.name}.partial"
-        if not target.parent.is_dir():
-            raise OutputError(f"{target.parent} is no folder; make it, or choose another place for {target.name}")
-        with disk_errors(target.parent):
-            lock = _lock_folder(path, target)
-        try:
-            with disk_errors(path):
-                resumed = resume and _same_plan(path, plan)
-                if not resumed:
-                    _empty(path)
-                    _write_whole(path / _PLAN, json.dumps(plan, indent=1, sort_keys=True))
-                    sync_folder(path.parent)
-        except BaseException:
-            os.close(lock)
-            raise
-        return cls(path, lock, resumed)
-
-    def close(self, keep: bool) -> None:
-        """Unlock the folder, and remove it unless it is kept for a later resume. A second call does nothing."""
-        if self._lock is None:
-            return
-        lock, self._lock = self._lock, None
-        try:
-            self.resources.close()
-            if not keep:
-                with disk_errors(self.path):
-                    _empty(self.path)
-                    if sys.platform != "win32":
-                        (self.path / _LOCK).unlink()
-        finally:
-            os.close(lock)
-        if not keep:
-            # Another process may have come in since; then the folder is its own.
-            with suppress(OSError):
-                if sys.platform == "win32":
-                    (self.path / _LOCK).unlink()
-                self.path.rmdir()
-
-
-def _lock_folder(path: Path, target: Path) -> int:
-    """A descriptor that holds the lock of a work folder, which is made if need be."""
-    while True:
-        if path.is_symlink():
-            raise OutputError(f"{path} is a symbolic link; a work folder must not lead elsewhere: remove it")
-        path.mkdir(mode=0o700, exist_ok=True)
-        try:
-            lock = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
-        except FileNotFoundError:
-            continue
-        try:
-            _lock_file(lock)
-            # Whoever held the lock before may have removed the file, and a third process made it anew.
-            if _is_at(lock, path / _LOCK):
-                return lock
-        except OSError as error:
-            os.close(lock)
-            if error.errno in _BUSY:
-                raise OutputExistsError(
-                    f"another process is writing {target} (it holds {path}); wait for it, or choose another name"
-                ) from None
-            raise
-        os.close(lock)
-
-
-def _lock_file(descriptor: int) -> None:
-    if sys.platform == "win32":
-        import msvcrt
-
-        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-    else:
-        import fcntl
-
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            # Some network file systems know no locks. A run alone is as safe there as elsewhere.
-            if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP):
-                raise
-
-
-def _is_at(descriptor: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), os.stat(path))
-    except FileNotFoundError:
-        return False
-
-
-def _same_plan(path: Path, plan: Mapping[str, Any]) -> bool:
-    """Whether a work folder was begun with this plan; False if with none."""
-    try:
-        old = json.loads((path / _PLAN).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return False
-    if not isinstance(old, dict):
-        return False
-    new = json.loads(json.dumps(plan))
-    if old == new:
-        return True
-    differing = sorted(k for k in {*old, *new} if old.get(k) != new.get(k))
-    listed = "; ".join(f"{k} was {old.get(k)!r:.80}, now {new.get(k)!r:.80}" for k in differing[:5])
-    more = f" and {len(differing) - 5} more" if len(differing) > 5 else ""
-    raise OptionError(
-        f"{path} was begun with other options: {listed}{more}; run with the old ones, or without resume to start afresh"
-    )
-
-
-def _empty(path: Path) -> None:
-    """Removes all that a work folder holds but its lock; the plan first, so that a rest is never resumed."""
-    (path / _PLAN).unlink(missing_ok=True)
-    for entry in os.scandir(path):
-        if entry.is_dir(follow_symlinks=False):
-            shutil.rmtree(entry.path)
-        elif entry.name != _LOCK:
-            os.unlink(entry.path)
 
 
 class _Level:
@@ -317,6 +157,7 @@ class RasterWriter:
         self._filled = 0
         self._broken = False
         self._pool: ThreadPoolExecutor | None = None
+        self._journal: IO[bytes] | None = None
         folder.resources.callback(self.close)
         with disk_errors(self._folder):
             good = self._load()
@@ -377,13 +218,15 @@ class RasterWriter:
             DiskFullError, OutputError: They cannot be written.
         """
         self._refuse_broken()
+        if self._journal is None or self._journal.closed:
+            raise OutputError(f"{self._name} is closed")
         news = [level.news() for level in self._levels]
         if not news[0]["crcs"]:
             return
         with disk_errors(self._folder):
             for level, new in zip(self._levels, news, strict=True):
                 if new["crcs"]:
-                    _sync(_handle(level))
+                    sync(_handle(level))
             _append(self._journal, news)
             for level in self._levels:
                 level.journaled = len(level.crcs)
@@ -411,6 +254,8 @@ class RasterWriter:
     def finish(self, bigtiff: bool = False) -> Path:
         """The complete GeoTIFF, still in the work folder, read back and compared; the writer is closed.
 
+        While it runs, the disk holds the compressed blocks twice: in the spools and in the file.
+
         Args:
             bigtiff: Force a BigTIFF; otherwise it becomes one only when it is too large for an ordinary TIFF.
 
@@ -429,7 +274,7 @@ class RasterWriter:
                 for level in reversed(self._levels):
                     with open(level.path, "rb") as spool:
                         shutil.copyfileobj(spool, out, 1 << 20)
-                _sync(out)
+                sync(out)
         except DiskFullError:
             path.unlink(missing_ok=True)
             raise
@@ -446,7 +291,8 @@ class RasterWriter:
             if level.file is not None:
                 with suppress(OSError):
                     level.file.close()
-        self._journal.close()
+        if self._journal is not None:
+            self._journal.close()
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
             self._pool = None
@@ -520,7 +366,7 @@ class RasterWriter:
 
     def _damaged(self, what: str) -> OutputError:
         """The error for content that is not what was written; it can not be resumed from either."""
-        self._journal.close()
+        self.close()
         (self._folder / f"{self._name}.journal").unlink(missing_ok=True)
         return OutputError(f"{what}; the disk does not hold what was written to it. The run starts afresh next time")
 
@@ -531,7 +377,7 @@ class RasterWriter:
             which = {"overview_level": index - 1} if index else {}
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", NotGeoreferencedWarning)
-                dataset = rasterio.open(path, num_threads=self._threads, **which)
+                dataset = rasterio.open(path, **which)
             with dataset:
                 found = (dataset.shape, dataset.count, dataset.nodata, set(dataset.dtypes))
                 if found != (level.shape, level.bands, NODATA, {"uint8"}):
@@ -581,10 +427,11 @@ class RasterWriter:
 
     def _start_journal(self, good: int) -> None:
         """Open the journal for appending, without what follows its good bytes."""
-        self._journal = open(self._folder / f"{self._name}.journal", "ab")  # noqa: SIM115
-        self._journal.truncate(good)
+        journal = open(self._folder / f"{self._name}.journal", "ab")  # noqa: SIM115
+        self._journal = journal
+        journal.truncate(good)
         if not good:
-            _append(self._journal, self._facts())
+            _append(journal, self._facts())
             sync_folder(self._folder)
 
     def _refill(self) -> None:
@@ -609,7 +456,7 @@ def _append(journal: IO[bytes], entry: object) -> None:
     """Add a line to a journal, durably; a line that a crash tears is told by its checksum."""
     text = json.dumps(entry, separators=(",", ":")).encode()
     journal.write(b"%08x %s\n" % (zlib.crc32(text), text))
-    _sync(journal)
+    sync(journal)
 
 
 def _parse(line: bytes) -> Any:
@@ -618,83 +465,6 @@ def _parse(line: bytes) -> Any:
     if not line.endswith(b"\n") or crc != b"%08x" % zlib.crc32(text):
         return None
     return json.loads(text)
-
-
-def _sync(file: IO[bytes]) -> None:
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable, where the operating system has a way to."""
-    if sys.platform == "win32":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        # Some network file systems cannot do it for folders.
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
-            raise
-    finally:
-        os.close(descriptor)
-
-
-def refuse_existing(finals: Iterable[Path], overwrite: bool) -> None:
-    """Raises if results cannot get their final names; to be asked before the work begins.
-
-    Raises:
-        OutputExistsError: A result is already there and must not be overwritten.
-        OutputError: A folder is missing or cannot be written to, or a folder has the name of a result.
-    """
-    for final in map(Path, finals):
-        if final.is_dir():
-            raise OutputError(f"{final} is a folder; choose another name for the result")
-        if not overwrite and os.path.lexists(final):
-            raise OutputExistsError(f"{final} is already there; replace it with --overwrite, or choose another name with -o")
-        if not final.parent.is_dir():
-            raise OutputError(f"{final.parent} is no folder; make it, or choose another place for {final.name}")
-        if not os.access(final.parent, os.W_OK | os.X_OK):
-            raise OutputError(f"{final.parent} cannot be written to; choose another place for {final.name}")
-
-
-def sidecars(final: Path) -> tuple[Path, ...]:
-    """The files that programs read along with a result, whether they are there or not."""
-    if final.suffix.lower() in (".tif", ".tiff"):
-        beside = [f"{final.name}.{end}" for end in ("aux.xml", "ovr", "msk")]
-        beside += [final.with_suffix(end).name for end in (".qml", ".tfw")]
-    else:
-        beside = [f"{final.name}{end}" for end in ("-wal", "-shm", "-journal")]
-    return tuple(final.with_name(name) for name in beside)
-
-
-def publish(files: Sequence[tuple[Path, Path]], overwrite: bool) -> None:
-    """Give finished files their final names, all on the same file system.
-
-    The sidecars of results that are replaced go first: whenever the process dies, no file has a sidecar that belongs
-    to another.
-
-    Args:
-        files: (finished file, final path) of each.
-        overwrite: Whether final paths may be taken already.
-
-    Raises:
-        OutputExistsError: One is, and must not be.
-        DiskFullError, OutputError: A name cannot be given.
-    """
-    refuse_existing([final for _, final in files], overwrite)
-    for made, final in files:
-        with disk_errors(final.parent), open(made, "r+b") as file:
-            os.fsync(file.fileno())
-    for _, final in files:
-        with disk_errors(final.parent):
-            for sidecar in sidecars(final):
-                sidecar.unlink(missing_ok=True)
-            sync_folder(final.parent)
-    for made, final in files:
-        with disk_errors(final.parent):
-            os.replace(made, final)
-            sync_folder(final.parent)
 
 
 def write_styles(final: Path, classes: Sequence[ClassInfo]) -> tuple[Path, Path]:
@@ -710,7 +480,7 @@ def write_styles(final: Path, classes: Sequence[ClassInfo]) -> tuple[Path, Path]
     paths = final.with_name(f"{final.name}.aux.xml"), final.with_suffix(".qml")
     with disk_errors(final.parent):
         for path, text in zip(paths, (styles.pam(classes), styles.palette(classes)), strict=True):
-            _write_whole(path, text)
+            write_whole(path, text)
         sync_folder(final.parent)
     return paths
 
@@ -719,15 +489,6 @@ def write_confidence_style(final: Path, band: int = 1) -> Path:
     """Write the QGIS style of a raster of probabilities, ``x.qml``; returns its path."""
     path = final.with_suffix(".qml")
     with disk_errors(final.parent):
-        _write_whole(path, styles.gray(band))
+        write_whole(path, styles.gray(band))
         sync_folder(final.parent)
     return path
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Write a small file so that it is there as a whole or as it was before."""
-    temp = path.with_name(f".{path.name}.tmp")
-    with open(temp, "wb") as file:
-        file.write(text.encode())
-        _sync(file)
-    os.replace(temp, path)

@@ -11,7 +11,7 @@ import rasterio
 from affine import Affine
 from numpy.typing import NDArray
 
-from rs_segment.card import ClassInfo, ModelCard
+from rs_segment.card import ClassInfo, ModelCard, Scaling
 from rs_segment.types import PROBABILITY_STEPS, Prediction
 
 NORTH_UP = Affine(0.5, 0, 300000, 0, -0.5, 2800000)
@@ -91,8 +91,9 @@ class FakePredictor:
         """Context that gives exactly the labels of one pass."""
         return -(-(self.radius + self.card.stride - 1) // self.card.stride) * self.card.stride
 
-    def for_scene(self, card: ModelCard) -> FakePredictor:
-        return self if card == self.card else FakePredictor(card, self.radius, self.batch)
+    def with_scaling(self, scaling: Scaling) -> FakePredictor:
+        same = scaling == self.card.scaling
+        return self if same else FakePredictor(self.card.replace(scaling=scaling), self.radius, self.batch)
 
     def scores(self, pixels: NDArray[Any], valid: NDArray[np.bool_], probs: bool) -> NDArray[np.float32]:
         assert pixels.ndim == 4

@@ -74,6 +74,11 @@ def test_predict_says_what_there_is_and_where(tmp_path: Path, rs_segment: Any) -
         "scene_classes.qml",
         "scene_classes.gpkg",
     }
+    assert (
+        rs_segment("predict", scene, "-o", tmp_path / "b.tif", "-m", "fake", "--tile", 32, "--confidence").exit_code
+        == 0
+    )
+    assert (tmp_path / "b_confidence.qml").exists()
 
 
 def test_json_is_the_only_thing_on_stdout(tmp_path: Path, rs_segment: Any) -> None:

@@ -15,6 +15,7 @@ import pytest
 import shapely
 from affine import Affine
 from rasterio.crs import CRS
+
 from rs_segment import layer
 from rs_segment.card import ClassInfo
 from rs_segment.errors import DiskFullError, OutputError
@@ -98,9 +99,9 @@ def test_the_style_is_in_the_file(tmp_path: Path) -> None:
     path = write(tmp_path / "a.gpkg", name=name)
     style = rows(path, "SELECT f_table_name, f_geometry_column, styleName, useAsDefault, styleQML FROM layer_styles")
     assert [s[:4] for s in style] == [(name, "geom", name[:30], 1)]
-    contents = dict(rows(path, "SELECT table_name, data_type FROM gpkg_contents"))
-    assert contents == {name: "features", "layer_styles": "attributes"}
-    assert [r[0] for r in rows(path, "SELECT description FROM gpkg_contents WHERE data_type = 'features'")] == ["scene.tif"]
+    contents = rows(path, "SELECT table_name, data_type FROM gpkg_contents ORDER BY data_type")
+    assert contents == [("layer_styles", "attributes"), (name, "features")]
+    assert rows(path, "SELECT description FROM gpkg_contents WHERE data_type = 'features'") == [("scene.tif",)]
     assert style[0][4] == categorised(CLASSES)
 
 

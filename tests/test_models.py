@@ -14,23 +14,23 @@ from typing import Any
 
 import numpy as np
 import pytest
-import rs_segment_models
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
+from torch import nn
+
+import rs_segment_models
+from rs_segment.card import ClassInfo, ModelCard, Scaling
+from rs_segment.errors import BandError, DeviceError, ModelError, OptionError, PixelTypeError
+from rs_segment.types import Compute
 from rs_segment_models import folder as folders
 from rs_segment_models import measure
 from rs_segment_models.device import choose, choose_precision
 from rs_segment_models.networks import build
 from rs_segment_models.predictor import TorchPredictor
-from safetensors.torch import save_file
-from torch import nn
 
-from rs_segment.card import ClassInfo, ModelCard, Scaling
-from rs_segment.errors import BandError, DeviceError, ModelError, OptionError, PixelTypeError
-from rs_segment.types import Compute
-
-UNET = {"arch": "unet", "encoder": "mobilenet_v2", "decoder_channels": [16, 16, 8, 8, 8]}
+UNET = {"arch": "unet", "encoder": "mobilenet_v2", "encoder_depth": 3, "decoder_channels": [16, 8, 8]}
 CPU32 = Compute(device="cpu", precision="fp32")
 DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
 
@@ -52,7 +52,7 @@ def card_of(network: dict[str, Any], bands: int = 3, classes: int = 4, **fields:
 
 
 def unet_card(**fields: Any) -> ModelCard:
-    return card_of(UNET, **{"stride": 32, "halo": 32, **fields})
+    return card_of(UNET, **{"stride": 8, "halo": 16, **fields})
 
 
 class Identity(nn.Module):
@@ -174,7 +174,7 @@ def test_saving_over_a_model_leaves_no_other_file(pointwise: Path) -> None:
 
 def test_save_refuses_a_network_that_is_not_the_cards(unet: nn.Module, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="classes"):
-        folders.save(tmp_path, unet, card_of(UNET, classes=5, stride=32))
+        folders.save(tmp_path, unet, card_of(UNET, classes=5, stride=8))
     assert not list(tmp_path.iterdir())
 
 
@@ -485,21 +485,21 @@ def test_scores_are_ordinary_tensors_that_blend() -> None:
 
 
 def test_channels_last_and_a_folder_change_no_score(unet: nn.Module, model: Path) -> None:
-    pixels = pixels_of((2, 3, 64, 96))
+    pixels = pixels_of((2, 3, 32, 48))
     with torch.no_grad():
         plain = unet(torch.from_numpy((pixels.astype(np.float32) - 100) / 50))
-    found = rs_segment_models.load(model, CPU32).scores(pixels, np.ones((2, 64, 96), bool), False)
+    found = rs_segment_models.load(model, CPU32).scores(pixels, np.ones((2, 32, 48), bool), False)
     assert (found - plain).abs().max() < 1e-4 * plain.std()
 
 
 def test_same_input_same_bytes_whatever_the_batch(model: Path) -> None:
-    pixels, valid = pixels_of((3, 3, 64, 64)), np.ones((3, 64, 64), bool)
+    pixels, valid = pixels_of((3, 3, 32, 48)), np.ones((3, 32, 48), bool)
     one = rs_segment_models.load(model, CPU32).scores(pixels, valid, False)
     assert torch.equal(one, rs_segment_models.load(model, CPU32).scores(pixels, valid, False))
     three = rs_segment_models.load(model, Compute("cpu", "fp32", 3))
     assert three.batch == 3
     assert (one - three.scores(pixels, valid, False)).abs().max() < 1e-4 * one.std()
-    assert three.scores(pixels[:0], valid[:0], False).shape == (0, 4, 64, 64)
+    assert three.scores(pixels[:0], valid[:0], False).shape == (0, 4, 32, 48)
 
 
 def test_short_precision_nearly_agrees(model: Path) -> None:
@@ -513,7 +513,7 @@ def test_short_precision_nearly_agrees(model: Path) -> None:
     assert same == {"agreement": 1.0, "miou_change": 0.0}
 
 
-@pytest.mark.parametrize("shape", [(64, 64), (32, 96)])
+@pytest.mark.parametrize("shape", [(32, 32), (16, 48)])
 @pytest.mark.parametrize(("tta", "count"), [("flips", 4), ("d4", 8)])
 def test_augmentation_is_the_mean_over_the_views(model: Path, tta: str, count: int, shape: tuple[int, int]) -> None:
     predictor = rs_segment_models.load(model, CPU32)
@@ -580,7 +580,7 @@ def test_other_failures_are_not_taken_for_a_shortage() -> None:
 # Measures
 
 
-def test_stride_and_context_of_known_networks(unet: nn.Module) -> None:
+def test_stride_and_context_of_known_networks() -> None:
     conv = nn.Conv2d(3, 4, 1)
     assert (measure.stride_of(conv), measure.receptive_field(conv)) == (1, 0)
     stack = nn.Sequential(nn.Conv2d(2, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 4, 5, padding=2, dilation=1))
@@ -589,12 +589,13 @@ def test_stride_and_context_of_known_networks(unet: nn.Module) -> None:
         nn.Conv2d(2, 4, 3, padding=1), nn.MaxPool2d(2), nn.Conv2d(4, 4, 3, padding=1), nn.Upsample(None, 2)
     )
     assert (measure.stride_of(pooled), measure.receptive_field(pooled)) == (2, 3)
-    assert measure.stride_of(unet) == 32
+    deep = build({"arch": "unet", "encoder": "mobilenet_v2", "decoder_channels": [8] * 5}, 3, 2)
+    assert measure.stride_of(deep) == 32
     assert measure.receptive_field(nn.Sequential(nn.Conv2d(1, 1, 1), nn.InstanceNorm2d(1))) is None
 
 
 def test_shift_by_the_stride_and_by_less(unet: nn.Module) -> None:
-    found = measure.shift_test(unet, 32, side=512)
+    found = measure.shift_test(unet, 8, side=384)
     assert found.passed
     assert found.by_stride < 1e-2 < found.by_less
     assert measure.shift_test(nn.Conv2d(3, 4, 1), 1, side=64).by_stride < 1e-6

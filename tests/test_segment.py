@@ -332,8 +332,8 @@ def test_percentiles_are_those_of_the_scene_not_of_a_tile(tmp_path: Path) -> Non
     seen: list[Any] = []
 
     class Spy(FakePredictor):
-        def for_scene(self, card: Any) -> FakePredictor:
-            seen.append(card.scaling)
+        def with_scaling(self, scaling: Scaling) -> FakePredictor:
+            seen.append(scaling)
             return self
 
     run(scene, model=Spy(card.replace(scaling=Scaling()), 0), plan=Plan(tile=16, overlap=0))
