@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -56,8 +57,18 @@ def show_model(model: str, as_json: bool) -> None:
     click.echo(f"  licence      {card.licence or 'not stated'}")
     for c in card.classes:
         click.echo(f"  class {c.value:<6} {c.color}  {c.name}")
-    for key, value in card.training.items():
-        click.echo(f"  {key}: {value if isinstance(value, (str, int, float)) else json.dumps(value)}")
+    tell(card.training, "  ")
+
+
+def tell(facts: Mapping[str, Any], indent: str) -> None:
+    """Print facts, one a line, those within others farther in."""
+    for key, value in facts.items():
+        name = key.replace("_", " ")
+        if isinstance(value, Mapping):
+            click.echo(f"{indent}{name}")
+            tell(value, indent + "  ")
+        else:
+            click.echo(f"{indent}{name}: {value}")
 
 
 def _resolution(card: Any) -> str:

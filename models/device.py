@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import platform
 import re
 
 import torch
@@ -10,6 +12,9 @@ from rs_segment.card import ModelCard
 from rs_segment.errors import DeviceError, OptionError
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
 
 def choose(name: str) -> torch.device:
@@ -65,11 +70,25 @@ def choose_precision(asked: str, device: torch.device, card: ModelCard) -> str:
 
 
 def default_batch(device: torch.device) -> int:
-    """Tiles a forward pass when nobody says: one on a CPU, where two are not faster; by free memory on CUDA."""
+    """Tiles a forward pass when nobody says: one on a CPU, which a tile fills; by free memory on CUDA."""
     if device.type != "cuda":
         return 1
     free, _ = torch.cuda.mem_get_info(device)
     return int(min(max(free // (3 * 2**30), 1), 8))
+
+
+def reuse_memory() -> None:
+    """Makes malloc keep large buffers for the next layer, on Linux with glibc, for the whole process.
+
+    The output of a layer on a large tile takes hundreds of megabytes. glibc maps, clears and unmaps them anew for each
+    layer, which took a third to a half of the time of a U-Net on 2048 px tiles. Kept buffers go back to the system when
+    the process ends; at its peak it held 2.9 GiB instead of 2.1.
+    """
+    if platform.system() != "Linux" or platform.libc_ver()[0] != "glibc":
+        return
+    libc = ctypes.CDLL(None)
+    libc.mallopt(_M_MMAP_MAX, 0)
+    libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def report() -> list[str]:

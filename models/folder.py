@@ -167,7 +167,7 @@ def _check_kind(path: Path) -> None:
 
 
 def _import_hint(path: Path) -> str:
-    return f"try rs-segment models import {path.name}, which reads tensors only"
+    return f"load {path.name} where you trust it, and store its tensors with safetensors.torch.save_file"
 
 
 def _on_meta(card: ModelCard) -> nn.Module | None:

@@ -182,7 +182,7 @@ def _noise(bands: int, side: int) -> torch.Tensor:
 
 
 def measured_halo(
-    predictor: TorchPredictor, images: Sequence[Pixels], stride: int, tile: int = 512, agree: float = 0.999
+    predictor: TorchPredictor, images: Sequence[Pixels], stride: int, tile: int = 1024, agree: float = 0.999
 ) -> Halo:
     """The context that a network really uses: tiles as the engine cuts them, against one pass over the whole image.
 
@@ -192,7 +192,8 @@ def measured_halo(
         predictor: On a device that holds a whole image.
         images: (band, row, col) each, real imagery in its own pixel type, larger than two tiles.
         stride: In pixels.
-        tile: Side of a tile in pixels. The share on the edge does not depend on it, the share in the map does.
+        tile: Side of a tile in pixels; halos up to a quarter of it are tried. The share on the edge hardly
+            depends on it, the share in the map does.
         agree: Share of labels that must agree.
     """
     wholes = [whole_labels(predictor, image) for image in images]

@@ -189,7 +189,7 @@ class ModelCard:
         classes = tuple(
             ClassInfo(
                 _get(c, "value", int),
-                _get(c, "name", str),
+                _optional(c, "title", str) or _get(c, "name", str),
                 "#" + _color(c.get("color_hint", _spare_color(i))),
             )
             for i, c in enumerate(_get(outputs, "classification:classes", list))
@@ -262,7 +262,8 @@ class ModelCard:
                         "data_type": "float32",
                     },
                     "classification:classes": [
-                        {"value": c.value, "name": c.name, "color_hint": c.color[1:]} for c in self.classes
+                        {"value": c.value, "name": _slug(c), "title": c.name, "color_hint": c.color[1:]}
+                        for c in self.classes
                     ],
                     "post_processing_function": None,
                 }
@@ -376,8 +377,8 @@ def _get(item: Any, key: str, kind: type | tuple[type, ...]) -> Any:
     return value
 
 
-def _optional(item: Mapping[str, Any], key: str, kind: type | tuple[type, ...]) -> Any:
-    return None if item.get(key) is None else _get(item, key, kind)
+def _optional(item: Any, key: str, kind: type | tuple[type, ...]) -> Any:
+    return None if isinstance(item, Mapping) and item.get(key) is None else _get(item, key, kind)
 
 
 def _one(items: list[Any], name: str) -> Mapping[str, Any]:
@@ -397,6 +398,11 @@ def _band(band: Any) -> str:
     if isinstance(band, Mapping) and (band.get("expression") is not None or band.get("format") is not None):
         raise ModelError(f"band {band.get('name')!r:.60} asks to run an expression; rs-segment never does")
     return band if isinstance(band, str) else str(_get(band, "name", str))
+
+
+def _slug(c: ClassInfo) -> str:
+    """The name of a class as STAC wants it: letters, digits, dashes."""
+    return re.sub(r"[^0-9A-Za-z_-]+", "-", c.name).strip("-") or f"class-{c.value}"
 
 
 def _color(text: Any) -> str:

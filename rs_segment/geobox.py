@@ -16,6 +16,8 @@ from rasterio.windows import Window
 if TYPE_CHECKING:
     from pyproj import CRS as ProjCRS
 
+_FAR = 1e9
+
 
 @dataclass(frozen=True, slots=True)
 class GeoBox:
@@ -162,6 +164,9 @@ def _lonlat(crs: CRS, x: object, y: object) -> tuple[NDArray[np.float64], NDArra
     if crs.is_geographic:
         factor = math.degrees(crs.units_factor[1]) if crs.units_factor[0].lower() != "degree" else 1.0
         return xs * factor, np.clip(ys * factor, -90, 90)
+    # PROJ turns longitudes by 360 degrees until they fit, which takes for ever from where no place on Earth is.
+    if not (np.abs(np.concatenate([xs, ys])) < _FAR).all():
+        return np.full(len(xs), np.nan), np.full(len(xs), np.nan)
     flat = _proj(crs)
     base = cast("ProjCRS", flat.geodetic_crs)
     lon, lat = reproject_points(CRS.from_wkt(flat.to_wkt()), CRS.from_wkt(base.to_wkt()), xs.tolist(), ys.tolist())

@@ -11,7 +11,8 @@ component is complete, its edges are a permutation whose cycles are the rings. W
 the node, also the one that passes straight: together they are a valid coverage, whose shared borders can be simplified
 once.
 
-Memory is that of a block of rows plus, for components that reach the last row read, 24 bytes for each edge.
+Memory is that of a block of rows plus, for components that reach the last row read, 24 bytes for each edge, and about
+seven times as much when they are drawn: it grows with the outline of the largest polygons, not with the raster.
 """
 
 from __future__ import annotations

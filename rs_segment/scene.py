@@ -358,7 +358,7 @@ class Scene:
         with _gdal():
             dataset = self._files.get(lambda: _open(self.source))
             try:
-                pixels = dataset.read(self.indexes, window=window, out_dtype=self._stored_dtype)
+                pixels = self._bands(dataset, window)
                 valid = self._valid(dataset, pixels, window)
             except (RasterioError, OSError, MemoryError) as error:
                 raise SceneError(
@@ -372,6 +372,12 @@ class Scene:
             scaled = (pixels.astype(np.float32) - low) * ((target_high - target_low) / (high - low)) + target_low
             pixels = np.clip(scaled, target_low, target_high)
         return pixels, valid
+
+    def _bands(self, dataset: Any, window: Window) -> Pixels:
+        if len({self.bands[i - 1].dtype for i in self.indexes}) == 1:
+            return np.asarray(dataset.read(self.indexes, window=window))
+        # rasterio reads bands of several types one by one only.
+        return np.stack([dataset.read(i, window=window).astype(self._stored_dtype) for i in self.indexes])
 
     def _valid(self, dataset: Any, pixels: Pixels, window: Window) -> Mask:
         missing = [_equals(p, self.nodata[i - 1]) for p, i in zip(pixels, self.indexes, strict=True)]

@@ -66,10 +66,12 @@ def palette(classes: Sequence[ClassInfo]) -> str:
 
 
 def gray(band: int = 1) -> str:
-    """A QGIS style that paints one band of probabilities from black (0) to white (254)."""
+    """A QGIS style that paints one band of probabilities from black (0) to white (254), with per cent in its legend."""
     return _QML.format(
         renderer=f'    <rasterrenderer type="singlebandgray" grayBand="{band}" opacity="1" alphaBand="-1" '
         'gradient="BlackToWhite" nodataColor="">\n      <rasterTransparency/>\n      <contrastEnhancement>\n'
         f"        <minValue>0</minValue>\n        <maxValue>{PROBABILITY_STEPS}</maxValue>\n"
-        "        <algorithm>StretchToMinimumMaximum</algorithm>\n      </contrastEnhancement>\n    </rasterrenderer>"
+        "        <algorithm>StretchToMinimumMaximum</algorithm>\n      </contrastEnhancement>\n"
+        '      <rampLegendSettings minimumLabel="0 %" maximumLabel="100 %" prefix="" suffix="" direction="0" '
+        'orientation="2" useContinuousLegend="1"/>\n    </rasterrenderer>'
     )

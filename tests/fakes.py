@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import rasterio
 from affine import Affine
 from numpy.typing import NDArray
+from rasterio.errors import NotGeoreferencedWarning
 
 from rs_segment.card import ClassInfo, ModelCard, Scaling
 from rs_segment.types import PROBABILITY_STEPS, Prediction
@@ -64,7 +66,10 @@ def make_scene(
         **({} if transform == Affine.identity() else {"transform": transform}),
         **profile,
     }
-    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "w", **settings) as target:
+    with warnings.catch_warnings(), rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        target = rasterio.open(path, "w", **settings)
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), target:
         target.write(data)
         if mask is not None:
             target.write_mask(mask)

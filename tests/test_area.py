@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import geopandas
@@ -116,8 +117,12 @@ def test_what_is_no_area_is_refused_in_a_sentence(aoi: str | tuple[float, float,
 
 
 def write(path: Path, *shapes: shapely.Geometry, crs: object = UTM, layer: str | None = None) -> Path:
-    frame = geopandas.GeoDataFrame(geometry=list(shapes), crs=None if crs is None else CRS.from_user_input(crs).to_wkt())
-    frame.to_file(path, engine="pyogrio", **({} if layer is None else {"layer": layer}))
+    frame = geopandas.GeoDataFrame(
+        geometry=list(shapes), crs=None if crs is None else CRS.from_user_input(crs).to_wkt()
+    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "'crs' was not provided")
+        frame.to_file(path, engine="pyogrio", **({} if layer is None else {"layer": layer}))
     return path
 
 
@@ -148,7 +153,9 @@ def test_holes_parts_and_broken_rings_are_read(tmp_path: Path) -> None:
     hole = on_ground(BOX, (10.2, 10.2), (20.2, 10.2), (20.2, 20.2), (10.2, 20.2))
     holed = Area.of(write(tmp_path / "hole.gpkg", ring.difference(hole)), BOX)
     assert holed.mask(BOX.window).sum() == 28 * 28 - 100
-    both = Area.of(write(tmp_path / "two.gpkg", hole, on_ground(BOX, (40.2, 1.2), (45.2, 1.2), (45.2, 6.2), (40.2, 6.2))), BOX)
+    both = Area.of(
+        write(tmp_path / "two.gpkg", hole, on_ground(BOX, (40.2, 1.2), (45.2, 1.2), (45.2, 6.2), (40.2, 6.2))), BOX
+    )
     assert both.mask(BOX.window).sum() == 125
     bow = on_ground(BOX, (2.2, 2.2), (20.2, 20.2), (20.2, 2.2), (2.2, 20.2))
     assert Area.of(write(tmp_path / "bow.gpkg", bow), BOX).mask(BOX.window).any()

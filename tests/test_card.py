@@ -181,10 +181,14 @@ def change(*path: Any, to: Any) -> Callable[[dict[str, Any]], None]:
 PROPS, INPUT, OUTPUT = "properties", ("properties", "mlm:input", 0), ("properties", "mlm:output", 0)
 CLASS = (*OUTPUT, "classification:classes", 0)
 HOSTILE: dict[str, Callable[[dict[str, Any]], None]] = {
-    "a function to run before": change(*INPUT, "pre_processing_function", to={"format": "python", "expression": "os:system"}),
+    "a function to run before": change(
+        *INPUT, "pre_processing_function", to={"format": "python", "expression": "os:system"}
+    ),
     "a function to run behind": change(*OUTPUT, "post_processing_function", to={"format": "python", "expression": "x"}),
     "a band that is computed": change(*INPUT, "bands", 0, to={"name": "ndvi", "format": "python", "expression": "x"}),
-    "scaling by a formula": change(*INPUT, "value_scaling", to=[{"type": "processing", "expression": "__import__('os')"}]),
+    "scaling by a formula": change(
+        *INPUT, "value_scaling", to=[{"type": "processing", "expression": "__import__('os')"}]
+    ),
     "two inputs": lambda item: item[PROPS]["mlm:input"].append({}),
     "no output": change(PROPS, "mlm:output", to=[]),
     "properties that are a list": change(PROPS, to=[]),
@@ -204,7 +208,9 @@ HOSTILE: dict[str, Callable[[dict[str, Any]], None]] = {
     "a pixel type that is a table": change(PROPS, "rs_segment:pixel_type", to={}),
     "scaling that is a number": change(*INPUT, "value_scaling", to=3),
     "scaling without ends": change(*INPUT, "value_scaling", to=[{"type": "min-max"}]),
-    "percentiles that are words": change(PROPS, "rs_segment:scaling", to={"type": "percentile", "low": "2", "high": "98"}),
+    "percentiles that are words": change(
+        PROPS, "rs_segment:scaling", to={"type": "percentile", "low": "2", "high": "98"}
+    ),
     "precisions that are a list": change(PROPS, "rs_segment:precisions", to=[]),
     "limits that are words": change(PROPS, "rs_segment:resolution_limits", to=["a", "b"]),
     "limits of one": change(PROPS, "rs_segment:resolution_limits", to=[1]),
@@ -239,12 +245,27 @@ def nested(depth: int) -> str:
         '{"properties": null}',
         nested(100_000),
         '{"properties": {"mlm:name": NaN}}',
-        json.dumps(make_card(resolution=1.0).to_item()).replace('"rs_segment:resolution": 1.0', '"rs_segment:resolution": NaN'),
+        json.dumps(make_card(resolution=1.0).to_item()).replace(
+            '"rs_segment:resolution": 1.0', '"rs_segment:resolution": NaN'
+        ),
         "9" * 5000,
         " " * 4_000_001,
         "\x00",
     ],
-    ids=["empty", "words", "list", "null", "number", "no properties", "deep", "NaN", "NaN deep", "digits", "huge", "NUL"],
+    ids=[
+        "empty",
+        "words",
+        "list",
+        "null",
+        "number",
+        "no properties",
+        "deep",
+        "NaN",
+        "NaN deep",
+        "digits",
+        "huge",
+        "NUL",
+    ],
 )
 def test_a_file_that_is_no_card_is_refused(text: str, tmp_path: Path) -> None:
     file = tmp_path / "model.json"
@@ -266,13 +287,17 @@ def test_bytes_folders_and_nothing_are_refused(tmp_path: Path) -> None:
 
 def tree() -> st.SearchStrategy[Any]:
     leaves = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
-    return st.recursive(leaves, lambda t: st.lists(t, max_size=3) | st.dictionaries(st.text(max_size=5), t, max_size=3), max_leaves=5)
+    return st.recursive(
+        leaves, lambda t: st.lists(t, max_size=3) | st.dictionaries(st.text(max_size=5), t, max_size=3), max_leaves=5
+    )
 
 
 @settings(deadline=None, max_examples=150)
 @given(st.data())
 def test_whatever_replaces_a_part_is_read_or_refused(data: st.DataObject) -> None:
-    item = copy.deepcopy(make_card(resolution=1.0, resolution_limits=(0.5, 2.0), scaling=Scaling("fixed", (0.0,), (255.0,))).to_item())
+    item = copy.deepcopy(
+        make_card(resolution=1.0, resolution_limits=(0.5, 2.0), scaling=Scaling("fixed", (0.0,), (255.0,))).to_item()
+    )
     here: Any = item
     while True:
         keys = list(here) if isinstance(here, dict) else list(range(len(here)))
