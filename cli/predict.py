@@ -74,8 +74,11 @@ def predict(**given: Any) -> None:
     """
     import rs_segment
 
-    from .progress import track
+    from .progress import TRACKS, track
 
+    report = track(given["progress"])
+    if report is TRACKS["bar"]:
+        click.echo(f"loading {given['model']} ...", err=True)
     bands = given["bidx"]
     result = rs_segment.segment(
         given["scene"],
@@ -99,7 +102,7 @@ def predict(**given: Any) -> None:
             given["overwrite"],
             given["resume"],
         ),
-        track=track(given["progress"]),
+        track=report,
     )
     if given["as_json"]:
         click.echo(json.dumps(result.to_dict(), indent=2))

@@ -45,7 +45,7 @@ class Targets:
 
         Args:
             scene: Path or address of the scene.
-            output: A ``.tif`` file, or an existing folder; None writes ``NAME_classes.tif`` beside the scene, or in the
+            output: A ``.tif`` file, or a folder, which is made when its name ends in a slash; None writes ``NAME_classes.tif`` beside the scene, or in the
                 current folder where the scene has no folder that can be written to.
             outputs: What is wanted.
         """
@@ -56,6 +56,7 @@ class Targets:
         if output is None:
             classes = here / f"{stem}_classes.tif"
         elif Path(output).is_dir() or str(output).endswith(("/", "\\")):
+            Path(output).mkdir(exist_ok=True)
             classes = Path(output) / f"{stem}_classes.tif"
         elif Path(output).suffix.lower() in (".tif", ".tiff"):
             classes = Path(output)

@@ -48,7 +48,7 @@ class Segmentation:
         geobox: The grid of all rasters, which is that of the scene.
         areas: One entry a class, then "unclassified" where some pixels are.
         nodata_pixels: Pixels without a class because the scene has no data there, or outside the area of interest.
-        seconds: Wall time.
+        seconds: Wall time from the first pixel to the last file; loading the model is not counted.
         device: What computed.
         precision: How.
         notes: What a careful reader should know.

@@ -69,7 +69,6 @@ def segment(
     Raises:
         RsSegmentError: The scene is refused, the result cannot be written, or the device fails; see ``errors``.
     """
-    started = time.monotonic()
     view, plan, compute, outputs = view or View(), plan or Plan(), compute or Compute(), outputs or Outputs()
     targets = Targets.beside(os.fspath(scene), output, outputs)
     if not outputs.resume:
@@ -85,6 +84,7 @@ def segment(
         predictor = (
             registry.load(registry.find(model).path, compute, plan.tta) if isinstance(model, (str, Path)) else model
         ).with_scaling(resolve_scaling(card, seen))
+        started = time.monotonic()
         wanted = Wanted(
             outputs.confidence or outputs.polygons or outputs.min_confidence > 0, probabilities=outputs.probabilities
         )

@@ -14,7 +14,7 @@ import pytest
 
 TESTS = Path(__file__).parent
 CHUNK = 25
-MAX_SECONDS = 120
+MAX_SECONDS = 600
 
 
 def run(folder: Path, files: list[Path]) -> dict[str, Any]:
