@@ -45,8 +45,8 @@ class Targets:
 
         Args:
             scene: Path or address of the scene.
-            output: A ``.tif`` file, or a folder, which is made when its name ends in a slash; None writes ``NAME_classes.tif`` beside the scene, or in the
-                current folder where the scene has no folder that can be written to.
+            output: A ``.tif`` file, or a folder, which is made when its name ends in a slash; None writes
+                ``NAME_classes.tif`` beside the scene, or in the current folder for a scene that is an address.
             outputs: What is wanted.
         """
         remote = "://" in scene or scene.startswith("/vsi")
