@@ -98,6 +98,8 @@ class ModelCard:
         resolution: Ground resolution in metres that the network was trained on; None where it is not known.
         resolution_tolerance: Share by which a scene may differ before it is warped.
         resolution_limits: (finest, coarsest) ground resolution in metres that is accepted where ``resolution`` is None.
+        resolution_expected: (finest, coarsest) ground resolution in metres of imagery like that of the training, where
+            ``resolution`` is None; for other scenes the result says so.
         stride: Factor by which the network reduces the image, in pixels.
         halo: Context that a tile needs on each side, in pixels; measured, see ``rs_segment_models.measure``.
         mode: "exact", or "blend" for networks that fail the shift test.
@@ -117,6 +119,7 @@ class ModelCard:
     resolution: float | None = None
     resolution_tolerance: float = 0.1
     resolution_limits: tuple[float, float] | None = None
+    resolution_expected: tuple[float, float] | None = None
     stride: int = 32
     halo: int = 64
     mode: Literal["exact", "blend"] = "exact"
@@ -196,7 +199,6 @@ class ModelCard:
         )
         bands = tuple(_band(b) for b in _get(inputs, "bands", list))
         resolution = _optional(props, "rs_segment:resolution", (int, float))
-        value_range = _optional(props, "rs_segment:value_range", list)
         tolerance = _optional(props, "rs_segment:resolution_tolerance", (int, float))
         assets = _optional(item, "assets", dict) or {}
         checksum = _optional(_optional(assets, "weights", dict) or {}, "file:checksum", str) or ""
@@ -208,12 +210,11 @@ class ModelCard:
             if "rs_segment:pixel_type" not in props
             else _get(props, "rs_segment:pixel_type", str),
             scaling=_scaling(inputs.get("value_scaling"), props.get("rs_segment:scaling")),
-            value_range=_pair(value_range) if value_range is not None else None,
+            value_range=_ends(props, "rs_segment:value_range"),
             resolution=None if resolution is None else float(resolution),
             resolution_tolerance=0.1 if tolerance is None else float(tolerance),
-            resolution_limits=None
-            if props.get("rs_segment:resolution_limits") is None
-            else _pair(_get(props, "rs_segment:resolution_limits", list)),
+            resolution_limits=_ends(props, "rs_segment:resolution_limits"),
+            resolution_expected=_ends(props, "rs_segment:resolution_expected"),
             stride=_get(props, "rs_segment:stride", int),
             halo=_get(props, "rs_segment:halo", int),
             mode=_get(props, "rs_segment:mode", str),
@@ -275,8 +276,11 @@ class ModelCard:
             "rs_segment:mode": self.mode,
             "rs_segment:resolution": self.resolution,
             "rs_segment:resolution_tolerance": self.resolution_tolerance,
-            "rs_segment:resolution_limits": None if self.resolution_limits is None else list(self.resolution_limits),
-            "rs_segment:value_range": None if self.value_range is None else list(self.value_range),
+            "rs_segment:resolution_limits": self.resolution_limits and list(self.resolution_limits),
+            "rs_segment:resolution_expected": None
+            if self.resolution_expected is None
+            else list(self.resolution_expected),
+            "rs_segment:value_range": self.value_range and list(self.value_range),
             "rs_segment:scaling": extra,
             "rs_segment:precisions": {k: dict(v) for k, v in self.precisions.items()},
             "rs_segment:network": dict(self.network),
@@ -334,7 +338,7 @@ class ModelCard:
             raise ModelError(f"the ground resolution {self.resolution!r} must be metres above 0")
         if not 0 <= self.resolution_tolerance < 1:
             raise ModelError(f"the resolution's tolerance {self.resolution_tolerance!r} must be a share of 1")
-        for ends in (self.resolution_limits, self.value_range):
+        for ends in (self.resolution_limits, self.resolution_expected, self.value_range):
             if ends is not None and not (math.isfinite(ends[0]) and math.isfinite(ends[1]) and ends[0] < ends[1]):
                 raise ModelError(f"{ends!r:.60} must be a lower and an upper end")
         if self.weights_sha256 and not re.fullmatch("[0-9a-f]{64}", self.weights_sha256):
@@ -403,6 +407,10 @@ def _band(band: Any) -> str:
 def _slug(c: ClassInfo) -> str:
     """The name of a class as STAC wants it: letters, digits, dashes."""
     return re.sub(r"[^0-9A-Za-z_-]+", "-", c.name).strip("-") or f"class-{c.value}"
+
+
+def _ends(item: Mapping[str, Any], key: str) -> tuple[float, float] | None:
+    return None if item.get(key) is None else _pair(_get(item, key, list))
 
 
 def _color(text: Any) -> str:

@@ -123,7 +123,7 @@ def segment(
         seconds=time.monotonic() - started,
         device=predictor.device,
         precision=predictor.precision,
-        notes=tuple(remarks(whole, seen, products.tally.nodata)),
+        notes=tuple(remarks(whole, seen, card, products.tally.nodata)),
     )
 
 
@@ -257,14 +257,19 @@ def provenance(
     }
 
 
-def remarks(whole: Scene, seen: Scene, nodata: int) -> Iterator[str]:
+def remarks(whole: Scene, seen: Scene, card: ModelCard, nodata: int) -> Iterator[str]:
     """What a careful reader should know of a result."""
     if not whole.geobox.georeferenced:
         yield "the scene has no CRS and no transform: results are on its pixel grid, areas are unknown"
     elif whole.geobox.crs is None:
         yield "the scene has no CRS: results keep its transform, areas are unknown"
+    ground, usual = seen.geobox.ground_resolution, card.resolution_expected
+    if ground and usual and not (usual[0] <= min(ground) and max(ground) <= usual[1]):
+        yield (
+            f"the scene's pixels are {ground[0]:.3g} m wide, but {card.name} was trained on imagery between "
+            f"{usual[0]:g} and {usual[1]:g} m: compare the map with the image before you use it"
+        )
     if seen.warped:
-        ground = seen.geobox.ground_resolution
         yield "the scene was warped to the model's ground resolution" + (f", {ground[0]:.3g} m" if ground else "")
     if nodata == whole.geobox.shape[0] * whole.geobox.shape[1]:
         yield f"no pixel of the scene holds data ({whole.validity}), or none lies in the area of interest"

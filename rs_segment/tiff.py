@@ -258,7 +258,9 @@ def describe(
         GridError: GeoTIFF has no words for the CRS (a rotated pole, for one).
     """
     options = {"dtype": "uint8", "nodata": NODATA, "photometric": "MINISBLACK", "ENDIANNESS": "LITTLE"}
-    options |= {"crs": geobox.crs, "transform": geobox.transform, "count": len(bands)}
+    options |= {"crs": geobox.crs, "count": len(bands)}
+    # Programs draw a raster with an identity transform upside down, one without any as the image that it is.
+    options |= {"transform": geobox.transform} if geobox.georeferenced else {}
     with warnings.catch_warnings(), MemoryFile() as memory:
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         with memory.open(driver="GTiff", width=1, height=1, **options) as dataset:

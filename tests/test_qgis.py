@@ -256,9 +256,6 @@ def test_a_rotated_map_is_painted_where_its_pixels_lie(seen: dict[str, Seen]) ->
     assert (shown == colored(expected.astype(np.uint8))).all(axis=-1).mean() > 0.97
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the class raster says that it has an identity transform, the scene says nothing"
-)
 def test_a_map_of_a_scene_from_nowhere_lies_over_it_the_right_way_up(seen: dict[str, Seen]) -> None:
     case = seen["nowhere"]
     *rasters, _ = files(case)
