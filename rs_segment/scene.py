@@ -208,6 +208,8 @@ class Scene:
         height, width = self.geobox.shape
         top, left = max(0, window.row_off), max(0, window.col_off)
         bottom, right = min(height, window.row_off + window.height), min(width, window.col_off + window.width)
+        if (bottom - top, right - left) == (window.height, window.width):
+            return Chip(*self._read_inside(window))
         pixels = np.zeros((self.count, window.height, window.width), self.dtype)
         valid = np.zeros((window.height, window.width), np.bool_)
         if bottom > top and right > left:

@@ -93,7 +93,7 @@ def segment(
         try:
             first = first_row(grid, mode, seen, products.rows_done)
             tiles = [grid[row, col] for row in range(first, grid.rows) for col in range(grid.cols)]
-            looks = ahead(looker(seen, area, whole), tiles, readers(compute), depth=2 * predictor.batch + 1)
+            looks = ahead(looker(seen, area, whole), tiles, readers(compute, seen), depth=2 * predictor.batch + 1)
             stack.enter_context(closing(looks))
             counted = track(looks, sum(tile.pixels for tile in tiles), "segment")
             bands = on_grid(STITCHERS[mode](grid, counted, predictor, wanted), seen, whole)
@@ -217,9 +217,13 @@ def resolve_scaling(card: ModelCard, seen: Scene) -> Scaling:
     return card.scaling.resolve(*seen.percentiles(card.scaling.a[0], card.scaling.b[0]))
 
 
-def readers(compute: Compute) -> int:
-    """Threads that read: as asked, else one for two cores, up to four."""
-    return compute.readers or min(4, max(1, (os.cpu_count() or 1) // 2))
+def readers(compute: Compute, seen: Scene) -> int:
+    """Threads that read: as asked; else one a core, up to four, and one where blocks are as wide as the scene.
+
+    Each thread decodes for itself, and a row of tiles meets the same wide blocks over and over.
+    """
+    wide = seen.block[1] >= seen.source_box.shape[1] > seen.block[0]
+    return compute.readers or (1 if wide else min(4, os.cpu_count() or 1))
 
 
 def provenance(
