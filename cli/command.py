@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import threading
@@ -21,8 +22,15 @@ class Told(click.ClickException):
         vars(self)["exit_code"] = exit_code
 
 
-class Terminated(BaseException):
+class Terminated(SystemExit):
     """SIGTERM arrived."""
+
+
+def not_empty(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    """The value of a parameter, or a sentence where it is empty."""
+    if not value:
+        raise click.BadParameter("it is empty; name a file or an address", ctx, param)
+    return value
 
 
 class Command(click.Command):
@@ -41,6 +49,9 @@ class Command(click.Command):
             except (click.ClickException, click.exceptions.Exit, click.Abort):
                 raise
             except BaseException as error:
+                if isinstance(error, OSError) and error.errno == errno.EPIPE:
+                    # Whoever reads the output has heard enough; click ends the process quietly.
+                    raise
                 if debug and not isinstance(error, (KeyboardInterrupt, Terminated)):
                     raise
                 raise _told(error) from None
@@ -49,11 +60,10 @@ class Command(click.Command):
 def _told(error: BaseException) -> Told:
     from rs_segment.errors import CancelledError, RsSegmentError
 
-    resume = "stopped; what is finished is kept: the same command with --resume goes on from there"
-    if isinstance(error, Terminated):
-        return Told(resume, 143)
-    if isinstance(error, (KeyboardInterrupt, CancelledError)):
-        return Told(resume, 130)
+    if isinstance(error, (KeyboardInterrupt, CancelledError, Terminated)):
+        kept = "; what is finished is kept: the same command with --resume goes on from there"
+        stopped = "stopped" + (kept if getattr(error, "kept", False) else "")
+        return Told(stopped, 143 if isinstance(error, Terminated) else 130)
     if isinstance(error, RsSegmentError):
         return Told(str(error), error.exit_code)
     if isinstance(error, MemoryError):
@@ -70,7 +80,7 @@ def _sigterm_raises() -> Iterator[None]:
         return
 
     def stop(number: int, frame: FrameType | None) -> None:
-        raise Terminated
+        raise Terminated(143)
 
     before = signal.signal(signal.SIGTERM, stop)
     try:

@@ -79,6 +79,7 @@ def examine() -> dict[str, Any]:
         }
         from rs_segment import registry
 
+        problems.extend(registry.problems())
         found["models"] = [m.card.name for m in registry.models()]
         found["devices"] = registry.devices()
     except (ImportError, OSError) as error:

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .command import Command, Told
+from .command import Command, Told, not_empty
 
 if TYPE_CHECKING:
     from rs_segment import Scene
 
 
 @click.command(cls=Command)
-@click.argument("scene")
+@click.argument("scene", callback=not_empty)
 @click.option("-m", "--model", help="Also say whether this model fits; exit code 4 where it does not.")
 @click.option("-b", "--bidx", metavar="LIST", help="Bands for the model, by number or name.")
 @click.option("--json", "as_json", is_flag=True, help="The same as JSON.")
@@ -46,9 +46,11 @@ def info(scene: str, model: str | None, bidx: str | None, as_json: bool) -> None
 
 def describe(scene: Scene) -> dict[str, Any]:
     """What is known of a scene, as plain data."""
+    from rs_segment.result import without_secrets
+
     box = scene.geobox
     return {
-        "scene": scene.source,
+        "scene": without_secrets(scene.source),
         "driver": scene.driver,
         "width": box.shape[1],
         "height": box.shape[0],

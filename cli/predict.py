@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .command import Command
+from .command import Command, not_empty
 
 if TYPE_CHECKING:
     from rs_segment import Segmentation
@@ -36,7 +36,7 @@ class Numbers(click.ParamType):  # type: ignore[type-arg]
 
 
 @click.command(cls=Command)
-@click.argument("scene")
+@click.argument("scene", callback=not_empty)
 @click.option("-o", "--output", type=click.Path(), help="A .tif file or a folder.  [default: NAME_classes.tif beside]")
 @click.option("-m", "--model", default="dubai-landcover", show_default=True, help="Name of a model, or its folder.")
 @click.option("-b", "--bidx", metavar="LIST", help="Bands for the model, by number or name: 1,2,3 or red,green,blue.")
@@ -85,7 +85,7 @@ def predict(**given: Any) -> None:
         given["output"],
         given["model"],
         view=rs_segment.View(
-            bands=tuple(int(b) if b.isdigit() else b for b in bands.replace(" ", "").split(",")) if bands else None,
+            bands=tuple(int(b) if b.isdecimal() else b for b in bands.replace(" ", "").split(",")) if bands else None,
             aoi=given["aoi"],
             rescale=given["rescale"],
             nodata=given["nodata"],
@@ -112,7 +112,9 @@ def predict(**given: Any) -> None:
 
 def summary(result: Segmentation) -> str:
     """What a person wants to know when it is done."""
-    lines = [f"{Path(result.scene).name}, {result.model}"]
+    from rs_segment.result import without_secrets
+
+    lines = [f"{Path(without_secrets(result.scene)).name}, {result.model}"]
     wide = max(len(a.name) for a in result.areas)
     for area in result.areas:
         size = f"{area.pixels:>12,} px" if area.area_m2 is None else f"{area.area_m2 / 10_000:>12,.2f} ha"

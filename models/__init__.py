@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,10 @@ from rs_segment.types import Compute
 
 if TYPE_CHECKING:
     from .predictor import TorchPredictor
+
+# Threads of torch that spin while they wait take the cores from those that read and write: with a network that costs
+# nothing the whole run was 1.8 times as fast without. It has to be said before torch is loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def folders() -> list[Path]:

@@ -7,6 +7,8 @@ one byte a pixel comes back.
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -213,7 +215,8 @@ class TorchPredictor:
 
     def _forward(self, chips: torch.Tensor) -> torch.Tensor:
         chips = chips.contiguous(memory_format=self._layout)
-        with torch.autocast(self._device.type, devices.DTYPES[self._precision], self._precision != "fp32"):
+        alone = _one_thread() if self._device.type == "cpu" and not _spatial(self._net) else nullcontext()
+        with alone, torch.autocast(self._device.type, devices.DTYPES[self._precision], self._precision != "fp32"):
             scores: torch.Tensor = self._net(chips)
         return scores
 
@@ -246,10 +249,25 @@ def _views(tta: str) -> tuple[tuple[int, bool], ...]:
     return TTA[tta]
 
 
+def _spatial(net: nn.Module) -> bool:
+    """Whether a network looks at more than single pixels."""
+    return any(max(m.kernel_size) > 1 for m in net.modules() if isinstance(m, nn.Conv2d))
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Torch on one thread: where a pass over single pixels is short, waking the others costs more than it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def _layout(net: nn.Module, device: torch.device) -> torch.memory_format:
     """Bands side by side where that is faster: not for networks that look at single pixels, nor on MPS."""
-    spatial = any(max(m.kernel_size) > 1 for m in net.modules() if isinstance(m, nn.Conv2d))
-    return torch.channels_last if spatial and device.type != "mps" else torch.contiguous_format
+    return torch.channels_last if _spatial(net) and device.type != "mps" else torch.contiguous_format
 
 
 def _tensor(array: Pixels, device: torch.device) -> torch.Tensor:

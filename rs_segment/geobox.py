@@ -104,7 +104,8 @@ class GeoBox:
 
         On a geographic grid, and on a Mercator one, a pixel is a rectangle of longitudes and latitudes, whose area on
         the ellipsoid is known in closed form (Snyder 1987, Map Projections: A Working Manual, eq. 3-12). On other
-        projected grids it is the area in the plane. A rotated geographic grid takes each row's middle pixel.
+        projected grids it is the area in the plane. A rotated geographic grid takes each row's middle pixel. NaN where
+        a row lies beyond the poles.
         """
         if self.crs is None:
             return None
@@ -129,7 +130,9 @@ class GeoBox:
             width = np.full(len(rows), abs(_turn(lon[-1] - lon[0])))
         radius, eccentricity2 = _ellipsoid(self.crs)
         zone = np.abs(_authalic(edge1, eccentricity2) - _authalic(edge0, eccentricity2))
-        return np.asarray(radius**2 * (1 - eccentricity2) / 2 * width * zone)
+        areas = radius**2 * (1 - eccentricity2) / 2 * width * zone
+        # Latitudes beyond a pole are cut to it, so that a row with nothing on this side of it has no area.
+        return np.asarray(np.where(areas > 0, areas, np.nan))
 
 
 def _turn(degrees: NDArray[np.float64] | float) -> NDArray[np.float64]:

@@ -40,14 +40,15 @@ class Sink(Generic[T]):
     """A thread that consumes items one after the other.
 
     ``put`` waits while ``depth`` items lie in the queue, and raises what went wrong in the thread. Leaving the ``with``
-    block waits for what is queued; leaving it by an error drops what is queued.
+    block waits for what is queued; leaving it by an error, or an interruption while waiting, drops what is queued. In
+    every case the thread has ended.
     """
 
     def __init__(self, consume: Callable[[T], None], depth: int, name: str) -> None:
         self._consume = consume
         self._queue: queue.Queue[T | None] = queue.Queue(depth)
         self._error: BaseException | None = None
-        self._stop = threading.Event()
+        self._stop, self._ended = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"rs-segment-{name}", daemon=True)
 
     def __enter__(self) -> Sink[T]:
@@ -57,10 +58,16 @@ class Sink(Generic[T]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is not None:
+        try:
+            if error is not None:
+                self._stop.set()
+            else:
+                self._offer(None)
+            self._ended.wait()
+        except BaseException:
             self._stop.set()
-        else:
-            self._offer(None)
+            self._ended.wait()
+            raise
         self._thread.join()
         if error is None and self._error is not None:
             raise self._error
@@ -80,6 +87,12 @@ class Sink(Generic[T]):
                 continue
 
     def _run(self) -> None:
+        try:
+            self._take()
+        finally:
+            self._ended.set()
+
+    def _take(self) -> None:
         while not self._stop.is_set():
             try:
                 item = self._queue.get(timeout=_WAIT)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,11 @@ from .polygons import Polygonizer
 from .result import UNCLASSIFIED_CLASS, Tally
 from .stitch import Band
 from .types import NODATA, PROBABILITY_STEPS, Outputs, Prediction
-from .writer import RasterSpec, RasterWriter, WorkFolder, publish, refuse_existing, write_confidence_style, write_styles
+from .workfolder import WorkFolder, disk_errors, publish, refuse_existing
+from .writer import RasterSpec, RasterWriter, write_confidence_style, write_styles
 
 COMMIT_SECONDS = 2.0
+SIBLINGS = ("_confidence.tif", "_probabilities.tif", ".gpkg")
 REPLAY_ROWS = 512
 
 
@@ -32,12 +34,14 @@ class Targets:
     Args:
         classes: The class raster.
         confidence, probabilities, polygons: The others, or None where they are not wanted.
+        new_folder: Whether their folder may be made.
     """
 
     classes: Path
     confidence: Path | None = None
     probabilities: Path | None = None
     polygons: Path | None = None
+    new_folder: bool = False
 
     @classmethod
     def beside(cls, scene: str, output: str | Path | None, outputs: Outputs) -> Targets:
@@ -49,6 +53,7 @@ class Targets:
                 ``NAME_classes.tif`` beside the scene, or in the current folder for a scene that is an address.
             outputs: What is wanted.
         """
+        scene = scene.removeprefix("file://")
         remote = "://" in scene or scene.startswith("/vsi")
         last = scene.split("?")[0].rstrip("/").rsplit("/", 1)[-1] if remote else Path(scene).name
         stem = Path(last).stem or "scene"
@@ -56,29 +61,52 @@ class Targets:
         if output is None:
             classes = here / f"{stem}_classes.tif"
         elif Path(output).is_dir() or str(output).endswith(("/", "\\")):
-            Path(output).mkdir(exist_ok=True)
             classes = Path(output) / f"{stem}_classes.tif"
         elif Path(output).suffix.lower() in (".tif", ".tiff"):
             classes = Path(output)
         else:
             raise OptionError(f"the output {output} must end in .tif, or be a folder that exists")
-        if not remote and classes.exists() and Path(scene).exists() and classes.samefile(scene):
-            raise OptionError(f"the output {classes} is the scene itself; choose another name with -o")
 
         def sibling(suffix: str) -> Path:
             return classes.with_name(classes.stem + suffix)
 
         return cls(
             classes,
-            sibling("_confidence.tif") if outputs.confidence else None,
-            sibling("_probabilities.tif") if outputs.probabilities else None,
-            sibling(".gpkg") if outputs.polygons else None,
+            sibling(SIBLINGS[0]) if outputs.confidence else None,
+            sibling(SIBLINGS[1]) if outputs.probabilities else None,
+            sibling(SIBLINGS[2]) if outputs.polygons else None,
+            new_folder=str(output or "").endswith(("/", "\\")),
         )
 
     @property
     def all(self) -> tuple[Path, ...]:
         """Every file that is wanted."""
         return tuple(p for p in (self.classes, self.confidence, self.probabilities, self.polygons) if p is not None)
+
+    @property
+    def others(self) -> tuple[Path, ...]:
+        """Files that another run for the same class raster has left, and this one does not make."""
+        siblings = (self.classes.with_name(self.classes.stem + end) for end in SIBLINGS)
+        return tuple(p for p in siblings if p not in self.all and p.exists())
+
+    def make_room(self, inputs: Iterable[str | Path | None], outputs: Outputs) -> None:
+        """Refuse names that are taken, those of the inputs above all; make the folder where one was asked for.
+
+        Raises:
+            OptionError: A result would replace something that is read.
+            OutputExistsError, OutputError: A name is taken, or the folder cannot be written to.
+        """
+        read = [Path(str(i).removeprefix("file://")) for i in inputs if i is not None]
+        for target in self.all:
+            for path in read:
+                if target.exists() and path.exists() and target.samefile(path):
+                    what = "the scene itself" if path == read[0] else "the area of interest"
+                    raise OptionError(f"the output {target} is {what}; choose another name with -o")
+        if self.new_folder:
+            with disk_errors(self.classes.parent):
+                self.classes.parent.mkdir(parents=True, exist_ok=True)
+        if not outputs.resume:
+            refuse_existing(self.all, outputs.overwrite)
 
 
 class Products:
@@ -98,20 +126,20 @@ class Products:
     ) -> None:
         self._targets, self._outputs, self._classes, self._geobox = targets, outputs, classes, geobox
         self._folder = WorkFolder.open(targets.classes, dict(plan), outputs.resume)
-        if not self._folder.resumed:
-            refuse_existing(targets.all, outputs.overwrite)
+        self._may_replace = outputs.overwrite or (self._folder.resumed and self._folder.publishing)
         self._tags = {"RS_SEGMENT": json.dumps(tags, sort_keys=True), "TIFFTAG_SOFTWARE": str(tags["software"])}
         self.tally = Tally(geobox, classes)
-        self._rasters = dict(self._open_rasters())
-        self._written = {name: raster.rows_done for name, raster in self._rasters.items()}
-        self.rows_done = min(self._written.values())
         self._committed = time.monotonic()
         self._polygonizer = Polygonizer(geobox, skip=frozenset({NODATA}))
-        self._layer: GeoPackageWriter | None = None
-        if targets.polygons is not None:
-            self._layer = GeoPackageWriter(
-                self._folder.path / "polygons.gpkg", targets.polygons.stem, geobox.crs, self._legend, str(tags["scene"])
-            )
+        try:
+            refuse_existing(targets.all, self._may_replace)
+            self._rasters = dict(self._open_rasters())
+            self._layer = self._open_layer(str(tags["scene"]))
+        except BaseException:
+            self._folder.close(keep=self._folder.resumed)
+            raise
+        self._written = {name: raster.rows_done for name, raster in self._rasters.items()}
+        self.rows_done = min(self._written.values())
 
     @property
     def _legend(self) -> tuple[ClassInfo, ...]:
@@ -131,6 +159,12 @@ class Products:
             bands = tuple(c.name for c in self._classes)
             spec = RasterSpec(self._geobox, bands, "mean", NODATA, {}, {}, scale, self._outputs.format)
             yield "probabilities", RasterWriter(self._folder, "probabilities", spec)
+
+    def _open_layer(self, scene: str) -> GeoPackageWriter | None:
+        if self._targets.polygons is None:
+            return None
+        path, name = self._folder.path / "polygons.gpkg", self._targets.polygons.stem
+        return GeoPackageWriter(path, name, self._geobox.crs, self._legend, scene)
 
     def replay(self) -> Iterator[Band]:
         """What an interrupted run had finished, as bands; count and draw them, they are written."""
@@ -177,13 +211,21 @@ class Products:
             self._layer.write(self._polygonizer.finish())
             pairs.append((self._layer.close(), self._targets.polygons))
         pairs.append((self._rasters["classes"].finish(), self._targets.classes))
-        publish(pairs, self._outputs.overwrite or self._folder.resumed)
+        refuse_existing([final for _, final in pairs], self._may_replace)
+        self._folder.begin_publishing()
+        publish(pairs, overwrite=True)
         write_styles(self._targets.classes, self._legend)
         for raster in (self._targets.confidence, self._targets.probabilities):
             if raster is not None:
                 write_confidence_style(raster)
         self._folder.close(keep=False)
 
-    def abandon(self, keep: bool) -> None:
-        """Let go of the work folder; ``keep`` leaves what is durable for a later run with ``resume``."""
-        self._folder.close(keep=keep and self.rows_done + sum(self._written.values()) > 0)
+    def abandon(self, keep: bool) -> bool:
+        """Let go of the work folder; ``keep`` leaves what is durable for a later run with ``resume``.
+
+        Returns:
+            Whether there was anything to keep.
+        """
+        kept = keep and sum(self._written.values()) > 0
+        self._folder.close(keep=kept)
+        return kept

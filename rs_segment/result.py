@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ class ClassArea:
         value: Its value in the raster.
         name: Its name.
         pixels: Number of its pixels.
-        area_m2: Their area in square metres; None for a scene without CRS.
+        area_m2: Their area in square metres; None for a scene without CRS, and where some lie beyond the poles.
         share: Of all pixels that hold data, 0 to 1.
     """
 
@@ -76,7 +78,7 @@ class Segmentation:
     def to_dict(self) -> dict[str, Any]:
         """The same as plain data, for JSON."""
         return {
-            "scene": self.scene,
+            "scene": without_secrets(self.scene),
             "model": self.model,
             "classes": str(self.classes),
             "confidence": None if self.confidence is None else str(self.confidence),
@@ -97,6 +99,13 @@ class Segmentation:
         }
 
 
+def without_secrets(source: str) -> str:
+    """A path as it is, an address without what may be a signature or a password."""
+    if "://" not in source and not source.startswith("/vsi"):
+        return source
+    return re.sub(r"(?<=://)[^/@]*@", "", source.split("?")[0])
+
+
 class Tally:
     """Counts pixels and areas of each class as row bands go by."""
 
@@ -109,15 +118,16 @@ class Tally:
 
     def add(self, row: int, labels: Labels) -> None:
         """Count labels (row, col) whose first row is ``row`` of the grid."""
-        areas = self._geobox.row_areas(range(row, row + len(labels)))
-        alike = areas is None or bool(np.all(areas == areas[0]))
+        known = self._geobox.row_areas(range(row, row + len(labels)))
+        areas = np.zeros(len(labels)) if known is None else known
+        alike = bool(np.all(areas == areas[:1]))
         for value in self._values:
             if alike:
                 count = int(np.count_nonzero(labels == value))
-                area = 0.0 if areas is None else count * float(areas[0])
+                area = count * float(areas[:1].sum())
             else:
                 in_row = np.count_nonzero(labels == value, axis=1)
-                count, area = int(in_row.sum()), float(areas @ in_row)
+                count, area = int(in_row.sum()), float(np.where(in_row > 0, areas, 0) @ in_row)
             self._pixels[value] += count
             self._areas[value] += area
 
@@ -132,7 +142,7 @@ class Tally:
                 c.value,
                 c.name,
                 self._pixels[c.value],
-                self._areas[c.value] if known else None,
+                self._areas[c.value] if known and math.isfinite(self._areas[c.value]) else None,
                 self._pixels[c.value] / total if total else 0.0,
             )
             for c in classes

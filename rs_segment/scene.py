@@ -97,7 +97,7 @@ class Scene:
         validity: How missing pixels are known, for people: "nodata 0", "alpha", "mask", "NaN", "all valid".
         nodata: Value of missing pixels of each band of the file, or None.
         masked: Whether the file has a mask, inside or beside it.
-        palette: uint8 (256, 3) where a colour table is to be read as red, green, blue.
+        palette: uint8 (256, 4) where a colour table is to be read as red, green, blue; alpha 0 is no data.
         rescale: (low, high, target low, target high) of a linear map over the values, to float32.
         block: (rows, cols) of the file's blocks.
         ground_control: "" for an affine grid, else what the file has instead.
@@ -164,8 +164,9 @@ class Scene:
     @property
     def name(self) -> str:
         """The last part of the path, for people."""
-        plain = self.source.split("?")[0] if _remote(self.source) else self.source
-        return plain.rstrip("/").rsplit("/", 1)[-1] or self.source
+        if not _remote(self.source):
+            return Path(self.source).name or self.source
+        return self.source.split("?")[0].rstrip("/").rsplit("/", 1)[-1] or self.source
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -286,7 +287,7 @@ class Scene:
         raise BandError(f"{self.name} has {_count(len(colors), 'band')} ({listed}) but {need}; {advice}")
 
     def _find_band(self, wanted: int | str, names: dict[str, int]) -> int:
-        if isinstance(wanted, str) and not wanted.isdigit():
+        if isinstance(wanted, str) and not wanted.isdecimal():
             if wanted.lower() in names:
                 return names[wanted.lower()]
         elif 1 <= int(wanted) <= len(self.bands):
@@ -349,7 +350,7 @@ class Scene:
             return None
         with _gdal(), _opened(self.source) as dataset:
             table = dataset.colormap(1)
-        return np.array([table.get(i, (0, 0, 0, 255))[:3] for i in range(256)], np.uint8)
+        return np.array([table.get(i, (0, 0, 0, 255)) for i in range(256)], np.uint8)
 
     def _read_inside(self, window: Window) -> tuple[Pixels, Mask]:
         if not self.warped:
@@ -368,7 +369,8 @@ class Scene:
                     f"columns {window.col_off} to {window.col_off + window.width}: {_cause(error)}"
                 ) from error
         if self.palette is not None:
-            pixels = self.palette[pixels[0]].transpose(2, 0, 1)
+            valid &= self.palette[pixels[0], 3] > 0
+            pixels = self.palette[pixels[0], :3].transpose(2, 0, 1)
         if self.rescale is not None:
             low, high, target_low, target_high = self.rescale
             scaled = (pixels.astype(np.float32) - low) * ((target_high - target_low) / (high - low)) + target_low
@@ -382,10 +384,12 @@ class Scene:
         return np.stack([dataset.read(i, window=window).astype(self._stored_dtype) for i in self.indexes])
 
     def _valid(self, dataset: Any, pixels: Pixels, window: Window) -> Mask:
-        missing = [_equals(p, self.nodata[i - 1]) for p, i in zip(pixels, self.indexes, strict=True)]
-        # In unsigned imagery the nodata value, mostly 0, is also an ordinary dark value of a single band.
-        together = np.all if pixels.dtype.kind == "u" else np.any
-        valid: Mask = ~together(missing, axis=0)
+        values = [self.nodata[i - 1] for i in self.indexes]
+        valid: Mask = np.ones(pixels.shape[1:], np.bool_)
+        if any(v is not None for v in values):
+            missing = [_equals(p, v) for p, v in zip(pixels, values, strict=True)]
+            # In unsigned imagery the nodata value, mostly 0, is also an ordinary dark value of a single band.
+            valid = ~(np.all if pixels.dtype.kind == "u" else np.any)(missing, axis=0)
         if self.masked:
             valid &= dataset.read_masks(self.indexes[0], window=window) > 0
         for band in self.bands:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import time
 from collections.abc import Iterator
@@ -18,7 +20,7 @@ from rasterio.windows import Window
 from . import registry
 from .area import Area
 from .card import ModelCard, Scaling
-from .errors import CancelledError, DeviceError, DiskFullError
+from .errors import CancelledError, DeviceError, DiskFullError, OptionError
 from .pipeline import Sink, ahead
 from .products import Products, Targets
 from .result import Segmentation
@@ -38,10 +40,10 @@ from .types import (
     View,
     silent,
 )
-from .writer import refuse_existing
 
 QUEUE = 2
-RESUMABLE = (KeyboardInterrupt, SystemExit, CancelledError, DiskFullError, DeviceError)
+FINE_ROWS = 512
+RESUMABLE = (CancelledError, DiskFullError, DeviceError)
 
 
 def segment(
@@ -71,8 +73,8 @@ def segment(
     """
     view, plan, compute, outputs = view or View(), plan or Plan(), compute or Compute(), outputs or Outputs()
     targets = Targets.beside(os.fspath(scene), output, outputs)
-    if not outputs.resume:
-        refuse_existing(targets.all, outputs.overwrite)
+    if not isinstance(model, (str, Path)) and plan.tta != "none":
+        raise OptionError("a predictor of your own does its own test-time augmentation; leave Plan.tta at 'none'")
     card = registry.find(model).card if isinstance(model, (str, Path)) else model.card
     with ExitStack() as stack:
         whole = stack.enter_context(Scene.open(scene, view.nodata))
@@ -80,6 +82,7 @@ def segment(
         area = None if view.aoi is None else Area.of(view.aoi, whole.geobox)
         mode = card.mode if plan.mode == "auto" else plan.mode
         grid = plan_tiles(seen.geobox.shape, card, plan)
+        targets.make_room([whole.source, view.aoi if isinstance(view.aoi, (str, Path)) else None], outputs)
         stack.enter_context(rasterio.Env(GDAL_CACHEMAX=seen.cache_bytes(grid.size)))
         predictor = (
             registry.load(registry.find(model).path, compute, plan.tta) if isinstance(model, (str, Path)) else model
@@ -89,7 +92,8 @@ def segment(
             outputs.confidence or outputs.polygons or outputs.min_confidence > 0, probabilities=outputs.probabilities
         )
         told = provenance(whole, seen, predictor, view, plan, outputs, grid, mode)
-        products = Products(targets, whole.geobox, card.classes, outputs, plan=told, tags=told)
+        decided = told | fingerprint(whole, predictor, area)
+        products = Products(targets, whole.geobox, card.classes, outputs, plan=decided, tags=told)
         try:
             first = first_row(grid, mode, seen, products.rows_done)
             tiles = [grid[row, col] for row in range(first, grid.rows) for col in range(grid.cols)]
@@ -108,7 +112,8 @@ def segment(
                         polygons.put(settled)
             products.finish()
         except BaseException as error:
-            products.abandon(keep=isinstance(error, RESUMABLE))
+            resumable = isinstance(error, RESUMABLE) or not isinstance(error, Exception)
+            vars(error)["kept"] = products.abandon(keep=resumable)
             raise
     return Segmentation(
         scene=whole.source,
@@ -123,20 +128,20 @@ def segment(
         seconds=time.monotonic() - started,
         device=predictor.device,
         precision=predictor.precision,
-        notes=tuple(remarks(whole, seen, card, products.tally.nodata)),
+        notes=tuple(remarks(whole, seen, card, targets, products.tally.nodata)),
     )
 
 
 def plan_tiles(shape: tuple[int, int], card: ModelCard, plan: Plan) -> TileGrid:
     """The tiles that cover a grid of (height, width) pixels for a model.
 
-    Without a given size: the smallest of 512, 1024 and 2048 px with which overlaps cost less than 40 % more pixels.
+    Without a given size: 1024 px where overlaps then cost less than 40 % more pixels, else 2048 px.
     """
     stride = card.stride
     halo = card.halo if plan.overlap is None else plan.overlap // 2
     if plan.overlap is not None and plan.overlap % 2:
         halo = -1
-    sizes = [-(-size // stride) * stride for size in (512, 1024, 2048)]
+    sizes = [-(-size // stride) * stride for size in (1024, 2048)]
     fitting = [s for s in sizes if s >= 4 * halo and (s / (s - 2 * halo)) ** 2 <= 1.4]
     large = max(sizes[-1], -(-4 * halo // stride) * stride)
     return TileGrid(shape, plan.tile or (fitting[0] if fitting else large), halo, stride)
@@ -180,11 +185,13 @@ def on_grid(bands: Iterator[Band], seen: Scene, whole: Scene) -> Iterator[Band]:
     for band in bands:
         start, stop = np.searchsorted(rows, [band.window.row_off, band.window.row_off + band.window.height])
         if stop > start:
-            take = np.ix_(rows[start:stop] - band.window.row_off, cols)
-            yield Band(
-                Window(0, int(start), whole.geobox.shape[1], int(stop - start)),
-                band.prediction.map(lambda values: np.ascontiguousarray(values[(..., *take)])),  # noqa: B023
-            )
+            for top in range(int(start), int(stop), FINE_ROWS):
+                end = min(top + FINE_ROWS, int(stop))
+                take = np.ix_(rows[top:end] - band.window.row_off, cols)
+                yield Band(
+                    Window(0, top, whole.geobox.shape[1], end - top),
+                    band.prediction.map(lambda values: np.ascontiguousarray(values[(..., *take)])),  # noqa: B023
+                )
 
 
 def settle(band: Band, area: Area | None, whole: Scene | None, min_confidence: float) -> Band:
@@ -261,7 +268,21 @@ def provenance(
     }
 
 
-def remarks(whole: Scene, seen: Scene, card: ModelCard, nodata: int) -> Iterator[str]:
+def fingerprint(whole: Scene, predictor: Predictor, area: Area | None) -> dict[str, Any]:
+    """What else decides the result; compared before a run is resumed, not told in it, as it differs by machine."""
+    path = Path(whole.source)
+    card = json.dumps(predictor.card.to_item(), sort_keys=True, default=str)
+    return {
+        "scene_path": str(path.resolve()) if path.exists() else whole.source,
+        "scene_modified": path.stat().st_mtime_ns if path.is_file() else None,
+        "grid": [*whole.geobox.transform][:6] + [whole.geobox.crs.to_wkt() if whole.geobox.crs else None],
+        "card": hashlib.sha256(card.encode()).hexdigest(),
+        "area": None if area is None else hashlib.sha256(area.geometry.wkb).hexdigest(),
+        "device": predictor.device,
+    }
+
+
+def remarks(whole: Scene, seen: Scene, card: ModelCard, targets: Targets, nodata: int) -> Iterator[str]:
     """What a careful reader should know of a result."""
     if not whole.geobox.georeferenced:
         yield "the scene has no CRS and no transform: results are on its pixel grid, areas are unknown"
@@ -275,6 +296,9 @@ def remarks(whole: Scene, seen: Scene, card: ModelCard, nodata: int) -> Iterator
         )
     if seen.warped:
         yield "the scene was warped to the model's ground resolution" + (f", {ground[0]:.3g} m" if ground else "")
+    if targets.others:
+        names = ", ".join(path.name for path in targets.others)
+        yield f"{names} beside the result come from another run, and may not agree with it"
     if nodata == whole.geobox.shape[0] * whole.geobox.shape[1]:
         yield f"no pixel of the scene holds data ({whole.validity}), or none lies in the area of interest"
 

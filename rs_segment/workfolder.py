@@ -7,6 +7,7 @@ They get their names when they are finished: by renaming, which the operating sy
 from __future__ import annotations
 
 import errno
+import glob
 import json
 import os
 import shutil
@@ -18,7 +19,8 @@ from typing import IO, Any
 
 from .errors import DiskFullError, OptionError, OutputError, OutputExistsError
 
-_PLAN, _LOCK = "plan.json", "lock"
+_IMAGES = {".tif", ".tiff", ".jpg", ".jpeg", ".jp2", ".png", ".img", ".vrt", ".asc", ".bil"}
+_PLAN, _LOCK, _PUBLISHING = "plan.json", "lock", "publishing"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _BUSY = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
 
@@ -56,6 +58,16 @@ class WorkFolder:
         self.resumed = resumed
         self.resources = ExitStack()
         self._lock: int | None = lock
+
+    @property
+    def publishing(self) -> bool:
+        """Whether an earlier process had begun to give results their names: then what lies there is its own."""
+        return (self.path / _PUBLISHING).exists()
+
+    def begin_publishing(self) -> None:
+        """Note that results get their names from here on."""
+        with disk_errors(self.path):
+            write_whole(self.path / _PUBLISHING, "")
 
     @classmethod
     def open(cls, target: Path, plan: Mapping[str, Any], resume: bool = False) -> WorkFolder:
@@ -232,10 +244,12 @@ def refuse_existing(finals: Iterable[Path], overwrite: bool) -> None:
     for final in map(Path, finals):
         if final.is_dir():
             raise OutputError(f"{final} is a folder; choose another name for the result")
-        if not overwrite and os.path.lexists(final):
-            raise OutputExistsError(
-                f"{final} is already there; replace it with --overwrite, or choose another name with -o"
-            )
+        style = final.with_suffix(".qml")
+        for path in (final, style) if final.suffix.lower() in (".tif", ".tiff") else (final,):
+            if not overwrite and os.path.lexists(path):
+                raise OutputExistsError(
+                    f"{path} is already there; replace it with --overwrite, or choose another name with -o"
+                )
         if not final.parent.is_dir():
             raise OutputError(f"{final.parent} is no folder; make it, or choose another place for {final.name}")
         if not os.access(final.parent, os.W_OK | os.X_OK):
@@ -243,10 +257,16 @@ def refuse_existing(finals: Iterable[Path], overwrite: bool) -> None:
 
 
 def sidecars(final: Path) -> tuple[Path, ...]:
-    """The files that programs read along with a result, whether they are there or not."""
+    """The files that programs read along with a result, whether they are there or not.
+
+    World files and styles go by the name without its ending: where another image has the same one, or where there was
+    no such result before, they are not the result's.
+    """
     if final.suffix.lower() in (".tif", ".tiff"):
         beside = [f"{final.name}.{end}" for end in ("aux.xml", "ovr", "msk")]
-        beside += [final.with_suffix(end).name for end in (".qml", ".tfw")]
+        others = {p.suffix.lower() for p in final.parent.glob(f"{glob.escape(final.stem)}.*") if p != final}
+        if final.exists() and not others & _IMAGES:
+            beside += [final.with_suffix(end).name for end in (".qml", ".tfw")]
     else:
         beside = [f"{final.name}{end}" for end in ("-wal", "-shm", "-journal")]
     return tuple(final.with_name(name) for name in beside)

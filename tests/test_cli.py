@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
-from pathlib import Path
+from dataclasses import replace
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from fakes import FakePredictor, make_card, make_scene
+from fakes import NORTH_UP, FakePredictor, make_card, make_scene
 
-from rs_segment import registry
+from rs_segment import Scene, Segmentation, registry
+from rs_segment.errors import CancelledError
+from rs_segment.geobox import GeoBox
+from rs_segment.result import ClassArea, without_secrets
 from rs_segment_cli import COMMANDS, main
+from rs_segment_cli.command import Terminated
+from rs_segment_cli.predict import summary
 
 CARD = make_card(resolution_limits=(0.01, 10.0))
 
@@ -103,6 +111,8 @@ def test_the_progress_bar_shows_stage_speed_and_time_left(tmp_path: Path, rs_seg
     ("options", "code", "sentence"),
     [
         (["nowhere.tif"], 4, "does not exist"),
+        ([""], 2, "it is empty"),
+        (["scene.tif", "--bidx", "²,1,3"], 4, "no band ²"),
         (["scene.tif", "--bidx", "7,1,2"], 4, "no band 7"),
         (["scene.tif", "--bidx", "1"], 4, "reads 3"),
         (["scene.tif", "--tile", "33"], 2, "multiples"),
@@ -160,6 +170,62 @@ def test_an_unexpected_error_is_one_sentence_and_a_traceback_only_on_demand(
     assert isinstance(rs_segment("predict", scene, "-m", "fake", "--debug").exception, ZeroDivisionError)
 
 
+@pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt(), 130), (CancelledError(), 130), (Terminated(), 143)])
+@pytest.mark.parametrize("kept", [False, True])
+def test_an_interrupted_command_promises_only_what_is_kept(
+    tmp_path: Path, rs_segment: Any, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, kept: bool
+) -> None:
+    def fail(*args: Any) -> Any:
+        error.kept = kept  # type: ignore[attr-defined]
+        raise error
+
+    monkeypatch.setattr(registry, "load", fail)
+    result = rs_segment("predict", make_scene(tmp_path / "scene.tif"), "-m", "fake")
+    assert result.exit_code == code
+    assert ("--resume" in told(result)) == kept
+    assert told(result).count("stopped") == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_a_termination_is_told_once(tmp_path: Path, rs_segment: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "load", lambda *args: signal.raise_signal(signal.SIGTERM))
+    result = rs_segment("predict", make_scene(tmp_path / "scene.tif"), "-m", "fake")
+    assert result.exit_code == 143
+    assert told(result) == "Error: stopped\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX pipes")
+def test_a_reader_that_has_heard_enough_is_no_error() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "rs_segment_cli", "models", "show", "dubai-landcover"]
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert done.stderr == ""
+
+
+def test_an_address_is_told_without_what_signs_it() -> None:
+    box = GeoBox((2, 2), NORTH_UP)
+    areas = (ClassArea(0, "water", 4, None, 1.0),)
+    for source in (
+        "https://me:secret@example.org/a/scene.tif?sig=secret/x",
+        "/vsicurl/https://example.org/a/scene.tif?sig=secret",
+    ):
+        found = Segmentation(source, "fake", Path("c.tif"), None, None, None, box, areas, 0, 1.0, "cpu", "fp32")
+        assert summary(found).startswith("scene.tif, fake")
+        assert found.to_dict()["scene"].endswith("example.org/a/scene.tif")
+        assert "secret" not in summary(found) + json.dumps(found.to_dict())
+    assert without_secrets("odd?name@here.tif") == "odd?name@here.tif"
+
+
+def test_a_scene_on_windows_is_named_by_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Scene.open(make_scene(tmp_path / "scene.tif")) as scene:
+        assert scene.name == "scene.tif"
+        monkeypatch.setattr("rs_segment.scene.Path", PureWindowsPath)
+        assert replace(scene, source="C:\\maps\\dubai.tif").name == "dubai.tif"
+        assert replace(scene, source="https://example.org/a/dubai.tif?sig=1/2").name == "dubai.tif"
+
+
 def test_info_tells_what_a_scene_is_and_whether_a_model_fits(tmp_path: Path, rs_segment: Any) -> None:
     scene = make_scene(tmp_path / "scene.tif", nodata=0)
     result = rs_segment("info", scene, "--model", "fake")
@@ -171,6 +237,12 @@ def test_info_tells_what_a_scene_is_and_whether_a_model_fits(tmp_path: Path, rs_
     assert refused.exit_code == 4
     assert json.loads(refused.stdout)["model"]["fits"] is False
     assert rs_segment("info", four, "--model", "fake", "--bidx", "1,2,3").exit_code == 0
+    odd = rs_segment("info", four, "--model", "fake", "--bidx", "²,2,3")
+    assert odd.exit_code == 4
+    assert "no band ²" in told(odd)
+    empty = rs_segment("info", "")
+    assert empty.exit_code == 2
+    assert "it is empty" in told(empty)
 
 
 def test_models_and_doctor_answer(rs_segment: Any) -> None:
@@ -195,8 +267,6 @@ def test_it_is_a_command_of_rio(tmp_path: Path) -> None:
 
 
 def test_the_shell_completes_commands_and_options() -> None:
-    import os
-
     env = {**os.environ, "_RS_SEGMENT_COMPLETE": "bash_complete", "COMP_WORDS": "rs-segment pr", "COMP_CWORD": "1"}
     command = [str(Path(sys.executable).with_name("rs-segment"))]
     assert "predict" in subprocess.run(command, env=env, capture_output=True, text=True).stdout

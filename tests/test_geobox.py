@@ -16,7 +16,9 @@ from pyproj import Geod, Transformer
 from rasterio.crs import CRS
 from rasterio.windows import Window
 
+from rs_segment.card import ClassInfo
 from rs_segment.geobox import GeoBox
+from rs_segment.result import Tally
 
 UTM = CRS.from_epsg(32640)
 TRANSFORMS = st.sampled_from([NORTH_UP, SOUTH_UP, ROTATED, Affine.identity()])
@@ -146,6 +148,36 @@ def test_the_world_in_degrees_has_the_area_of_the_earth() -> None:
     areas = box.row_areas(range(180))
     assert areas is not None
     assert areas.sum() * 360 == pytest.approx(510_065_621_724_089, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [Affine(1, 0, 10, 0, -1, 200), Affine.translation(10, 200) * Affine.rotation(5) * Affine.scale(1, -1)],
+    ids=["north-up", "rotated"],
+)
+def test_rows_beyond_the_poles_have_no_known_area(transform: Affine) -> None:
+    areas = GeoBox((150, 4), transform, CRS.from_epsg(4326)).row_areas(range(150))
+    assert areas is not None
+    assert np.isnan(areas[:105]).all()
+    assert (areas[115:] > 0).all()
+
+
+def test_a_pixel_centred_on_a_pole_has_the_area_on_this_side_of_it() -> None:
+    areas = GeoBox((181, 360), Affine(1, 0, -180, 0, -1, 90.5), CRS.from_epsg(4326)).row_areas(range(181))
+    assert areas is not None
+    assert areas.sum() * 360 == pytest.approx(510_065_621_724_089, rel=1e-9)
+
+
+def test_the_area_of_a_class_is_unknown_where_that_of_its_pixels_is() -> None:
+    box = GeoBox((4, 3), Affine(1, 0, 10, 0, -1, 92), CRS.from_epsg(4326))
+    tally = Tally(box, (ClassInfo(0, "far", "#000000"), ClassInfo(1, "near", "#111111"), ClassInfo(2, "", "#222222")))
+    tally.add(0, np.array([[0, 0, 0], [0, 0, 255], [0, 1, 1], [1, 1, 255]], np.uint8))
+    far, near, none = tally.areas
+    assert (far.pixels, far.area_m2) == (6, None)
+    known = box.row_areas(range(2, 4))
+    assert known is not None
+    assert near.area_m2 == pytest.approx(2 * known.sum())
+    assert none.area_m2 == 0
 
 
 @pytest.mark.parametrize("name", GRIDS)

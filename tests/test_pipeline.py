@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 import threading
 import time
 
@@ -83,3 +85,27 @@ def test_an_error_outside_stops_a_sink_and_is_the_one_reported() -> None:
         raise KeyError("outside")
     assert len(taken) < 40
     assert not alive()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_an_interruption_while_a_sink_is_left_waits_for_its_thread() -> None:
+    taken: list[int] = []
+
+    def consume(n: int) -> None:
+        time.sleep(0.4)
+        taken.append(n)
+
+    main = threading.main_thread().ident
+    assert main is not None
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    interrupt = threading.Timer(0.2, signal.pthread_kill, (main, signal.SIGINT))
+    try:
+        with pytest.raises(KeyboardInterrupt), Sink(consume, 9, "test") as sink:
+            for n in range(5):
+                sink.put(n)
+            interrupt.start()
+        assert taken == [0]
+        assert not alive()
+    finally:
+        interrupt.join()
+        signal.signal(signal.SIGINT, before)

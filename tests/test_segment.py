@@ -22,6 +22,7 @@ from rs_segment import NODATA, UNCLASSIFIED, Compute, Outputs, Plan, Scaling, Se
 from rs_segment.errors import (
     BandError,
     CancelledError,
+    DiskFullError,
     GridError,
     ModelError,
     OptionError,
@@ -356,3 +357,102 @@ def test_the_result_says_how_it_was_made(tmp_path: Path) -> None:
     with rasterio.open(found.probabilities) as raster:
         assert raster.descriptions == ("class 0", "class 1", "class 2", "class 3")
     assert json.loads(json.dumps(found.to_dict()))["areas"][0]["name"] == "class 0"
+
+
+def test_resume_never_replaces_what_it_did_not_make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "COMMIT_SECONDS", 0.0)
+    scene, target = make_scene(tmp_path / "scene.tif", (1400, 60)), tmp_path / "map.tif"
+    target.write_text("precious")
+    for _ in range(2):
+        with pytest.raises(OutputExistsError):
+            run(scene, target, outputs=Outputs(polygons=False, resume=True))
+    target.unlink()
+    with pytest.raises(CancelledError):
+        run(scene, target, track=StopAfter(250))
+    target.write_text("precious")
+    with pytest.raises(OutputExistsError):
+        run(scene, target, outputs=Outputs(polygons=False, resume=True))
+    assert target.read_text() == "precious"
+    target.unlink()
+    run(scene, target, outputs=Outputs(polygons=False, resume=True))
+
+
+def test_another_scene_of_the_same_name_and_size_is_not_mixed_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(products, "COMMIT_SECONDS", 0.0)
+    scene = make_scene(tmp_path / "scene.tif", (1400, 60))
+    with pytest.raises(CancelledError):
+        run(scene, track=StopAfter(250))
+    make_scene(scene, pixels=make_pixels((1400, 60), seed=5))
+    with pytest.raises(OptionError, match="scene_modified"):
+        run(scene, outputs=Outputs(polygons=False, resume=True))
+
+
+def test_results_never_replace_what_is_read(tmp_path: Path) -> None:
+    scene = make_scene(tmp_path / "map_confidence.tif")
+    before = digest(scene)
+    with pytest.raises(OptionError, match="scene itself"):
+        run(scene, tmp_path / "map.tif", outputs=Outputs(confidence=True, polygons=False, overwrite=True))
+    aoi = tmp_path / "other.gpkg"
+    box = geopandas.GeoSeries.from_wkt(["POLYGON ((300000 2799980, 300010 2799980, 300010 2800000, 300000 2799980))"])
+    box.set_crs("EPSG:32640").to_file(aoi)
+    with pytest.raises(OptionError, match="area of interest"):
+        run(scene, tmp_path / "other.tif", view=View(aoi=aoi), outputs=Outputs(overwrite=True))
+    assert digest(scene) == before
+
+
+def test_files_of_another_image_with_the_same_name_are_left_alone(tmp_path: Path) -> None:
+    scene = make_scene(tmp_path / "z.tiff", transform=Affine.identity(), crs=None)
+    (tmp_path / "z.tfw").write_text("0.5\n0\n0\n-0.5\n300000\n2800000\n")
+    run(scene, tmp_path / "z.tif", outputs=Outputs(polygons=False))
+    run(scene, tmp_path / "z.tif", outputs=Outputs(polygons=False, overwrite=True))
+    assert (tmp_path / "z.tfw").exists()
+    make_scene(tmp_path / "y.tiff")
+    (tmp_path / "y.qml").write_text("mine")
+    with pytest.raises(OutputExistsError, match=r"y\.qml"):
+        run(tmp_path / "y.tiff", tmp_path / "y.tif", outputs=Outputs(polygons=False))
+    assert (tmp_path / "y.qml").read_text() == "mine"
+
+
+def test_an_error_at_the_start_leaves_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = make_scene(tmp_path / "scene.tif")
+
+    def full(*args: Any) -> Any:
+        raise DiskFullError("no room")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(products, "GeoPackageWriter", full)
+        with pytest.raises(DiskFullError):
+            run(scene, outputs=Outputs())
+    assert not list(tmp_path.glob(".*"))
+    run(scene, outputs=Outputs())
+
+
+def test_a_scene_finer_than_the_model_comes_back_in_bands_of_a_few_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tall: list[int] = []
+    write = products.Products.write
+
+    def spy(self: Any, band: Any) -> None:
+        tall.append(band.window.height)
+        write(self, band)
+
+    monkeypatch.setattr(products.Products, "write", spy)
+    scene = make_scene(tmp_path / "scene.tif", (2000, 20))
+    run(scene, model=FakePredictor(make_card(resolution=16.0), radius=0), plan=Plan(tile=32, overlap=8))
+    assert sum(tall) == 2000
+    assert max(tall) <= 512
+
+
+def test_what_another_run_left_beside_the_result_is_named(tmp_path: Path) -> None:
+    scene = make_scene(tmp_path / "scene.tif")
+    run(scene, outputs=Outputs(confidence=True))
+    found = run(scene, outputs=Outputs(polygons=False, overwrite=True))
+    assert any("scene_classes_confidence.tif, scene_classes.gpkg" in note for note in found.notes)
+
+
+def test_augmentation_is_the_business_of_a_predictor_of_ones_own(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="tta"):
+        run(make_scene(tmp_path / "scene.tif"), plan=Plan(tile=32, overlap=16, tta="d4"))

@@ -542,6 +542,7 @@ def test_a_folder_without_permission_is_refused(tmp_path: Path) -> None:
 
 def test_publishing_replaces_only_when_allowed_and_takes_stale_sidecars_away(tmp_path: Path) -> None:
     final, layer = tmp_path / "a.tif", tmp_path / "a.gpkg"
+    final.write_text("old")
     for path in (final, layer, *sidecars(final), *sidecars(layer), tmp_path / "a.txt"):
         path.write_text("old")
     made = [(tmp_path / "new.tif", final), (tmp_path / "new.gpkg", layer)]
@@ -557,6 +558,7 @@ def test_publishing_replaces_only_when_allowed_and_takes_stale_sidecars_away(tmp
 
 def test_no_old_sidecar_beside_a_new_raster_when_publishing_breaks_off(tmp_path: Path) -> None:
     final, blocked = tmp_path / "a.tif", tmp_path / "b.tif"
+    final.write_text("old")
     for path in (final, blocked, *sidecars(final)):
         path.write_text("old")
     (tmp_path / "new.tif").write_text("new")

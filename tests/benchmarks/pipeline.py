@@ -18,7 +18,6 @@ from pathlib import Path
 
 import numpy as np
 import rasterio
-import torch
 
 from rs_segment import ClassInfo, Compute, ModelCard, Outputs, Plan, Scaling, segment
 from rs_segment_models import networks
@@ -31,6 +30,8 @@ CONV1X1 = {"arch": "conv1x1"}
 
 
 def predictor(network: dict[str, str], precision: str) -> TorchPredictor:
+    import torch  # only now: rs_segment_models has a word with its threads before it is loaded
+
     torch.manual_seed(0)
     stride = 1 if network is CONV1X1 else 32
     card = ModelCard(
@@ -73,7 +74,7 @@ def network(scene: Path, rounds: int, precision: str) -> None:
     with rasterio.open(scene) as opened:
         pixels = opened.read()
     mpx = pixels[0].size / 1e6
-    print(f"U-Net/ResNet-34, {net.precision}, {mpx:.1f} Mpx, {torch.get_num_threads()} threads")
+    print(f"U-Net/ResNet-34, {net.precision}, {mpx:.1f} Mpx")
     for _ in range(rounds):
         pure = min(forward(net, pixels, side) for side in (1024, 2048))
         whole, full = run(net, scene, None, polygons=False), run(net, scene, None, polygons=True)
