@@ -62,9 +62,10 @@ def test_killed_at_any_moment(
     time.sleep(random.uniform(0, 1.2) * at_work)
     child.send_signal(number)
     _, told = child.communicate(timeout=30)
-    assert child.returncode in (0, status)
-    assert "Traceback" not in told
-    if child.returncode not in (0, -9):
+    after_the_end = child.returncode == -number and contents(tmp_path) == expected  # while Python was closing down
+    assert child.returncode in (0, status) or after_the_end
+    assert "Traceback" not in told or after_the_end
+    if child.returncode == status != -9:
         kept = (tmp_path / ".map.tif.partial").exists()
         assert kept == ("--resume" in told)
     found = contents(tmp_path)
