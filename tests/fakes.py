@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from rasterio.errors import NotGeoreferencedWarning
 
 from rs_segment.card import ClassInfo, ModelCard, Scaling
+from rs_segment.errors import CancelledError
 from rs_segment.types import PROBABILITY_STEPS, Prediction
 
 NORTH_UP = Affine(0.5, 0, 300000, 0, -0.5, 2800000)
@@ -147,3 +148,17 @@ def one_pass(predictor: FakePredictor, pixels: NDArray[Any], valid: NDArray[np.b
     scores = predictor.scores(np.pad(pixels, ((0, 0), *pad))[None], np.pad(valid, pad)[None], probs=False)
     labels = scores[0].argmax(0)[:height, :width].astype(np.uint8)
     return np.where(valid, labels, 255).astype(np.uint8)
+
+
+class StopAfter:
+    """A ``Track`` that cancels after some tiles."""
+
+    def __init__(self, tiles: int) -> None:
+        self.left = tiles
+
+    def __call__(self, items: Iterable[Any], total: int, label: str) -> Iterator[Any]:
+        for item in items:
+            if self.left == 0:
+                raise CancelledError("enough")
+            self.left -= 1
+            yield item

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 import rasterio
 import torch
+from fakes import StopAfter
 from rasterio.windows import Window
 
 from rs_segment import ClassInfo, Compute, ModelCard, Outputs, Plan, Scaling, View, products, segment
@@ -64,18 +64,6 @@ def run(scene: Path, net: TorchPredictor, output: Path, plan: Plan, **options: A
 
 def differ(one: Any, other: Any) -> float:
     return float((one != other).mean())
-
-
-class StopAfter:
-    def __init__(self, tiles: int) -> None:
-        self.left = tiles
-
-    def __call__(self, items: Iterable[Any], total: int, label: str) -> Iterator[Any]:
-        for item in items:
-            if self.left == 0:
-                raise CancelledError("enough")
-            self.left -= 1
-            yield item
 
 
 @pytest.fixture(scope="module", params=["resnet50", "vgg19"])

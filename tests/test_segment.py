@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
-from fakes import NORTH_UP, ROTATED, SOUTH_UP, FakePredictor, make_card, make_pixels, make_scene, one_pass
+from fakes import NORTH_UP, ROTATED, SOUTH_UP, FakePredictor, StopAfter, make_card, make_pixels, make_scene, one_pass
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterio.features import rasterize
@@ -204,20 +203,6 @@ def test_the_same_run_twice_gives_the_same_bytes(tmp_path: Path) -> None:
     second = run(scene, tmp_path / "b" / "map.tif", outputs=outputs, model=FakePredictor(make_card(), batch=5))
     assert [digest(f) for f in first.files] == [digest(f) for f in second.files]
     assert {f.name for f in (tmp_path / "a").iterdir()} == {f.name for f in (tmp_path / "b").iterdir()}
-
-
-class StopAfter:
-    """A ``Track`` that cancels after some tiles."""
-
-    def __init__(self, tiles: int) -> None:
-        self.left = tiles
-
-    def __call__(self, items: Iterable[Any], total: int, label: str) -> Iterator[Any]:
-        for item in items:
-            if self.left == 0:
-                raise CancelledError("enough")
-            self.left -= 1
-            yield item
 
 
 @pytest.mark.parametrize("mode", ["exact", "blend"])
