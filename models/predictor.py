@@ -60,7 +60,7 @@ class TorchPredictor:
         self._device = devices.choose(compute.device)
         self._precision = devices.choose_precision(compute.precision, self._device, card)
         self._batch = compute.batch or devices.default_batch(self._device)
-        if self._device.type == "cpu":
+        if self._device.type == "cpu" and _spatial(net):
             devices.reuse_memory()
         self._views = _views(tta)
         self._layout = _layout(net, self._device)

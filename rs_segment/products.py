@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import rasterio
 from rasterio.windows import Window
 
 from .card import ClassInfo
@@ -25,6 +26,8 @@ from .writer import RasterSpec, RasterWriter, write_confidence_style, write_styl
 COMMIT_SECONDS = 2.0
 SIBLINGS = ("_confidence.tif", "_probabilities.tif", ".gpkg")
 REPLAY_ROWS = 512
+COUNT_ROWS = 128
+CHECK_BYTES = 16 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +180,8 @@ class Products:
 
     def write(self, band: Band) -> None:
         """Count a band, put it into the rasters, and make it durable every few seconds."""
-        self.tally.add(band.window.row_off, band.prediction.labels)
+        for top in range(0, band.window.height, COUNT_ROWS):
+            self.tally.add(band.window.row_off + top, band.prediction.labels[top : top + COUNT_ROWS])
         for name, raster in self._rasters.items():
             rows = getattr(band.prediction, "labels" if name == "classes" else name)
             start = self._written[name] - band.window.row_off
@@ -203,14 +207,8 @@ class Products:
         missing = {name: self._geobox.shape[0] - rows for name, rows in self._written.items()}
         if any(missing.values()):
             raise OutputError(f"{self._targets.classes} lacks rows: {missing}")
-        pairs: list[tuple[Path, Path]] = []
-        for name, final in (("confidence", self._targets.confidence), ("probabilities", self._targets.probabilities)):
-            if final is not None:
-                pairs.append((self._rasters[name].finish(), final))
-        if self._layer is not None and self._targets.polygons is not None:
-            self._layer.write(self._polygonizer.finish())
-            pairs.append((self._layer.close(), self._targets.polygons))
-        pairs.append((self._rasters["classes"].finish(), self._targets.classes))
+        with rasterio.Env(GDAL_CACHEMAX=CHECK_BYTES):
+            pairs = list(self._finished())
         refuse_existing([final for _, final in pairs], self._may_replace)
         self._folder.begin_publishing()
         publish(pairs, overwrite=True)
@@ -219,6 +217,16 @@ class Products:
             if raster is not None:
                 write_confidence_style(raster)
         self._folder.close(keep=False)
+
+    def _finished(self) -> Iterator[tuple[Path, Path]]:
+        """(complete file in the work folder, final name) of each result, the class raster last."""
+        for name, final in (("confidence", self._targets.confidence), ("probabilities", self._targets.probabilities)):
+            if final is not None:
+                yield self._rasters[name].finish(), final
+        if self._layer is not None and self._targets.polygons is not None:
+            self._layer.write(self._polygonizer.finish())
+            yield self._layer.close(), self._targets.polygons
+        yield self._rasters["classes"].finish(), self._targets.classes
 
     def abandon(self, keep: bool) -> bool:
         """Let go of the work folder; ``keep`` leaves what is durable for a later run with ``resume``.

@@ -41,7 +41,7 @@ from .types import (
     silent,
 )
 
-QUEUE = 2
+QUEUE = 1
 FINE_ROWS = 512
 RESUMABLE = (CancelledError, DiskFullError, DeviceError)
 
