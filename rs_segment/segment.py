@@ -135,13 +135,13 @@ def segment(
 def plan_tiles(shape: tuple[int, int], card: ModelCard, plan: Plan) -> TileGrid:
     """The tiles that cover a grid of (height, width) pixels for a model.
 
-    Without a given size: 1024 px where overlaps then cost less than 20 % more pixels, else 2048 px.
+    Without a given size: the smallest of 512, 1024 and 2048 px with which overlaps cost less than 20 % more pixels.
     """
     stride = card.stride
     halo = card.halo if plan.overlap is None else plan.overlap // 2
     if plan.overlap is not None and plan.overlap % 2:
         halo = -1
-    sizes = [-(-size // stride) * stride for size in (1024, 2048)]
+    sizes = [-(-size // stride) * stride for size in (512, 1024, 2048)]
     fitting = [s for s in sizes if s >= 4 * halo and (s / (s - 2 * halo)) ** 2 <= 1.2]
     large = max(sizes[-1], -(-4 * halo // stride) * stride)
     return TileGrid(shape, plan.tile or (fitting[0] if fitting else large), halo, stride)
