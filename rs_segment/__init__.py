@@ -9,14 +9,17 @@ Three lines are enough::
 """
 
 from .card import ClassInfo, ModelCard, Scaling
+from .classmap import ClassMap, Pick
 from .errors import RsSegmentError
 from .geobox import GeoBox
 from .registry import models
 from .result import ClassArea, Segmentation
 from .scene import Chip, Scene
 from .segment import segment
+from .shaping import Length, Shapes, Size
 from .tiles import Tile, TileGrid
 from .types import NODATA, UNCLASSIFIED, Compute, Outputs, Plan, Prediction, Predictor, Track, View
+from .vectorise import ClassPolygons, Polygonized, polygonize, polygonize_raster
 
 __all__ = [
     "NODATA",
@@ -24,21 +27,30 @@ __all__ = [
     "Chip",
     "ClassArea",
     "ClassInfo",
+    "ClassMap",
+    "ClassPolygons",
     "Compute",
     "GeoBox",
+    "Length",
     "ModelCard",
     "Outputs",
+    "Pick",
     "Plan",
+    "Polygonized",
     "Prediction",
     "Predictor",
     "RsSegmentError",
     "Scaling",
     "Scene",
     "Segmentation",
+    "Shapes",
+    "Size",
     "Tile",
     "TileGrid",
     "Track",
     "View",
     "models",
+    "polygonize",
+    "polygonize_raster",
     "segment",
 ]

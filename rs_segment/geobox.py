@@ -91,13 +91,35 @@ class GeoBox:
             return self.resolution[0] * factor, self.resolution[1] * factor
         points = [self.transform * p for p in ((col, row), (col + 1, row), (col, row + 1))]
         lon, lat = _lonlat(self.crs, [p[0] for p in points], [p[1] for p in points])
-        radius, eccentricity2 = _ellipsoid(self.crs)
-        phi = math.radians(lat[0])
-        bend = 1 - eccentricity2 * math.sin(phi) ** 2
-        east = math.cos(phi) * radius / math.sqrt(bend)
-        north = radius * (1 - eccentricity2) / bend**1.5
-        size = np.hypot(_turn(lon[1:] - lon[0]) * east, np.radians(lat[1:] - lat[0]) * north)
+        size = _spans(self.crs, lon[:1], lat[:1], lon[1:], lat[1:])
         return (float(size[0]), float(size[1])) if np.isfinite(size).all() else None
+
+    @property
+    def planar(self) -> bool:
+        """Whether lengths and areas in the plane of the CRS are those on the ground, as far as the projection goes."""
+        return self.crs is not None and not _on_sphere(self.crs)
+
+    @property
+    def unit_metres(self) -> float:
+        """Metres of one unit of a projected CRS; 1 for others."""
+        return float(self.crs.linear_units_factor[1]) if self.crs is not None and self.crs.is_projected else 1.0
+
+    def pixel_steps(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Metres of one step along the edges of pixels of a geographic or Mercator grid.
+
+        They are measured in the middle column; a grid without a CRS is taken for one in degrees.
+
+        Returns:
+            float64 (height + 1,), from column to column along each line between rows; and float64 (height,), from row
+            to row. NaN beyond the poles.
+        """
+        t, col = self.transform, self.shape[1] / 2
+        lines = np.arange(self.shape[0] + 1, dtype=np.float64)
+        x, y = t.a * col + t.b * lines + t.c, t.d * col + t.e * lines + t.f
+        crs, count = self.crs or CRS.from_epsg(4326), len(lines)
+        lon, lat = _lonlat(crs, np.append(x, x + t.a), np.append(y, y + t.d))
+        across = _spans(crs, lon[:count], lat[:count], lon[count:], lat[count:])
+        return across, _spans(crs, lon[: count - 1], lat[: count - 1], lon[1:count], lat[1:count])
 
     def row_areas(self, rows: range) -> NDArray[np.float64] | None:
         """Area of one pixel in each of the rows, in m2; None without a CRS.
@@ -138,6 +160,22 @@ class GeoBox:
 def _turn(degrees: NDArray[np.float64] | float) -> NDArray[np.float64]:
     """Differences of longitudes in radians, the short way round where the 180th meridian lies between."""
     return np.asarray(np.radians((np.asarray(degrees) + 540) % 360 - 180))
+
+
+def _spans(
+    crs: CRS,
+    lon: NDArray[np.float64],
+    lat: NDArray[np.float64],
+    to_lon: NDArray[np.float64],
+    to_lat: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Metres between near points in degrees, by the radii of curvature at the first (Snyder 1987, eq. 4-18, 4-20)."""
+    radius, eccentricity2 = _ellipsoid(crs)
+    phi = np.radians(lat)
+    bend = 1 - eccentricity2 * np.sin(phi) ** 2
+    east = np.cos(phi) * radius / np.sqrt(bend)
+    north = radius * (1 - eccentricity2) / bend**1.5
+    return np.asarray(np.hypot(_turn(to_lon - lon) * east, np.radians(to_lat - lat) * north))
 
 
 def _proj(crs: CRS) -> ProjCRS:

@@ -13,13 +13,15 @@ import rasterio
 from rasterio.windows import Window
 
 from .card import ClassInfo
+from .classmap import find_classes
+from .drawing import Drawing
 from .errors import OptionError, OutputError
 from .geobox import GeoBox
-from .layer import GeoPackageWriter
-from .polygons import Polygonizer
+from .layer import LayerSpec, LayerWriter, open_layer
 from .result import UNCLASSIFIED_CLASS, Tally
+from .sieve import Sieve
 from .stitch import Band
-from .types import NODATA, PROBABILITY_STEPS, Outputs, Prediction
+from .types import NODATA, PROBABILITY_STEPS, Labels, Outputs, Prediction
 from .workfolder import WorkFolder, disk_errors, publish, refuse_existing
 from .writer import RasterSpec, RasterWriter, write_confidence_style, write_styles
 
@@ -133,7 +135,11 @@ class Products:
         self._tags = {"RS_SEGMENT": json.dumps(tags, sort_keys=True), "TIFFTAG_SOFTWARE": str(tags["software"])}
         self.tally = Tally(geobox, classes)
         self._committed = time.monotonic()
-        self._polygonizer = Polygonizer(geobox, skip=frozenset({NODATA}))
+        shapes = outputs.shapes
+        skip = find_classes(shapes.skip, self._legend, "the model")
+        self._drawing = Drawing(geobox, shapes, skip=skip) if targets.polygons is not None else None
+        self._sieve = Sieve(geobox.shape, shapes.sieve) if shapes.sieve else None
+        self._settled = 0
         try:
             refuse_existing(targets.all, self._may_replace)
             self._rasters = dict(self._open_rasters())
@@ -142,7 +148,9 @@ class Products:
             self._folder.close(keep=self._folder.resumed)
             raise
         self._written = {name: raster.rows_done for name, raster in self._rasters.items()}
-        self.rows_done = min(self._written.values())
+        # What is sieved lags behind what is known.
+        known = [rows for name, rows in self._written.items() if self._sieve is None or name != "classes"]
+        self.rows_done = min(known)
 
     @property
     def _legend(self) -> tuple[ClassInfo, ...]:
@@ -153,6 +161,9 @@ class Products:
         names = {c.value: c.name for c in self._legend}
         labels = RasterSpec(self._geobox, ("class",), "mode", NODATA, colors, names, self._tags, self._outputs.format)
         yield "classes", RasterWriter(self._folder, "classes", labels)
+        if self._sieve is not None:
+            # A resumed run sieves from the first row again.
+            yield "labels", RasterWriter(self._folder, "labels", labels)
         scale = {**self._tags, "RS_SEGMENT_SCALE": f"value / {PROBABILITY_STEPS} = probability"}
         # Polygons carry their mean confidence, which a resumed run has to know of the rows that it does not do again.
         if self._outputs.confidence or self._outputs.polygons:
@@ -163,33 +174,48 @@ class Products:
             spec = RasterSpec(self._geobox, bands, "mean", NODATA, {}, {}, scale, self._outputs.format)
             yield "probabilities", RasterWriter(self._folder, "probabilities", spec)
 
-    def _open_layer(self, scene: str) -> GeoPackageWriter | None:
+    def _open_layer(self, scene: str) -> LayerWriter | None:
         if self._targets.polygons is None:
             return None
-        path, name = self._folder.path / "polygons.gpkg", self._targets.polygons.stem
-        return GeoPackageWriter(path, name, self._geobox.crs, self._legend, scene)
+        name, dissolved = self._targets.polygons.stem, self._outputs.shapes.dissolve
+        spec = LayerSpec(name, self._geobox.crs, self._legend, scene, dissolved)
+        writer = open_layer(self._folder.path / "polygons.gpkg", spec)
+        self._folder.resources.callback(writer.abandon)
+        return writer
 
     def replay(self) -> Iterator[Band]:
-        """What an interrupted run had finished, as bands; count and draw them, they are written."""
+        """What an interrupted run had finished, as bands; what is written of them is not written again."""
         width = self._geobox.shape[1]
         for top in range(0, self.rows_done, REPLAY_ROWS):
             stop = min(top + REPLAY_ROWS, self.rows_done)
-            found = {name: r.read_back(top, stop) for name, r in self._rasters.items() if name != "probabilities"}
-            confidence = found["confidence"][0] if "confidence" in found else None
-            yield Band(Window(0, top, width, stop - top), Prediction(found["classes"][0], confidence))
+            labels = self._rasters["classes" if self._sieve is None else "labels"].read_back(top, stop)[0]
+            known = "confidence" in self._rasters
+            confidence = self._rasters["confidence"].read_back(top, stop)[0] if known else None
+            yield Band(Window(0, top, width, stop - top), Prediction(labels, confidence))
 
     def write(self, band: Band) -> None:
-        """Count a band, put it into the rasters, and make it durable every few seconds."""
-        for top in range(0, band.window.height, COUNT_ROWS):
-            self.tally.add(band.window.row_off + top, band.prediction.labels[top : top + COUNT_ROWS])
-        for name, raster in self._rasters.items():
-            rows = getattr(band.prediction, "labels" if name == "classes" else name)
-            start = self._written[name] - band.window.row_off
-            if start < band.window.height:
-                raster.write(rows[..., max(start, 0) :, :])
-                self._written[name] = band.window.row_off + band.window.height
+        """Put a band into the rasters, and make it durable every few seconds."""
+        labels = band.prediction.labels
+        for name in self._rasters:
+            if name != "classes":
+                self._put(name, band.window.row_off, getattr(band.prediction, name))
+        self._settle(labels if self._sieve is None else self._sieve.feed(labels))
         if time.monotonic() - self._committed >= COMMIT_SECONDS:
             self.commit()
+
+    def _put(self, name: str, top: int, rows: Labels | None) -> None:
+        """Write those rows of a raster that are not written."""
+        start = self._written[name] - top
+        if rows is not None and start < rows.shape[-2]:
+            self._rasters[name].write(rows[..., max(start, 0) :, :])
+            self._written[name] = top + rows.shape[-2]
+
+    def _settle(self, labels: Labels) -> None:
+        """Count and write the next rows of the class raster."""
+        for top in range(0, len(labels), COUNT_ROWS):
+            self.tally.add(self._settled + top, labels[top : top + COUNT_ROWS])
+        self._put("classes", self._settled, labels)
+        self._settled += len(labels)
 
     def commit(self) -> None:
         """Make what is written durable."""
@@ -199,11 +225,13 @@ class Products:
 
     def draw(self, band: Band) -> None:
         """Put the polygons that a band completes into the layer."""
-        if self._layer is not None:
-            self._layer.write(self._polygonizer.feed(band.prediction.labels, band.prediction.confidence))
+        if self._layer is not None and self._drawing is not None:
+            self._layer.write(self._drawing.feed(band.prediction.labels, band.prediction.confidence))
 
     def finish(self) -> None:
         """Check all results and move them to their names, then forget the work folder."""
+        if self._sieve is not None:
+            self._settle(self._sieve.finish())
         missing = {name: self._geobox.shape[0] - rows for name, rows in self._written.items()}
         if any(missing.values()):
             raise OutputError(f"{self._targets.classes} lacks rows: {missing}")
@@ -223,10 +251,26 @@ class Products:
         for name, final in (("confidence", self._targets.confidence), ("probabilities", self._targets.probabilities)):
             if final is not None:
                 yield self._rasters[name].finish(), final
-        if self._layer is not None and self._targets.polygons is not None:
-            self._layer.write(self._polygonizer.finish())
-            yield self._layer.close(), self._targets.polygons
+        if self._layer is not None and self._drawing is not None and self._targets.polygons is not None:
+            self._layer.write(self._drawing.finish())
+            yield self._layer.close()[0], self._targets.polygons
         yield self._rasters["classes"].finish(), self._targets.classes
+
+    def remarks(self) -> Iterator[str]:
+        """What a careful reader should know of the polygons."""
+        shapes = self._outputs.shapes
+        if self._drawing is None or not (shapes.simplify or shapes.smooth or shapes.min_area):
+            return
+        pixels = {area.value: area.pixels for area in self.tally.areas if area.pixels}
+        names = {info.value: info.name for info in self._legend}
+        drawn = {value: count.drawn for value, count in self._drawing.counts.items()}
+        changes = {v: drawn.get(v, 0.0) / pixels[v] - 1 for v in pixels if v in drawn or not shapes.skip}
+        if changes:
+            most = max(changes, key=lambda value: abs(changes[value]))
+            yield (
+                "polygons are generalised, the class raster is not: their area differs by up to "
+                f"{changes[most]:+.2%} ({names[most]})"
+            )
 
     def abandon(self, keep: bool) -> bool:
         """Let go of the work folder; ``keep`` leaves what is durable for a later run with ``resume``.

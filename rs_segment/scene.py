@@ -130,7 +130,7 @@ class Scene:
             SceneError: It does not exist, is no raster, or reaches for files outside its own folder.
         """
         name = os.fspath(source)
-        with _gdal(), _opened(name) as dataset:
+        with gdal_settings(), opened(name) as dataset:
             _refuse_disguise(name, dataset)
             bands = tuple(_band(dataset, i) for i in dataset.indexes)
             values = tuple(nodata if nodata is not None else v for v in dataset.nodatavals)
@@ -348,7 +348,7 @@ class Scene:
     def _read_palette(self) -> NDArray[np.uint8] | None:
         if self.bands[0].name != "palette" or self.bands[0].dtype != "uint8":
             return None
-        with _gdal(), _opened(self.source) as dataset:
+        with gdal_settings(), opened(self.source) as dataset:
             table = dataset.colormap(1)
         return np.array([table.get(i, (0, 0, 0, 255)) for i in range(256)], np.uint8)
 
@@ -358,7 +358,7 @@ class Scene:
         return resample(self._read_source, self.source_box.shape, self.geobox.shape, window)
 
     def _read_source(self, window: Window) -> tuple[Pixels, Mask]:
-        with _gdal():
+        with gdal_settings():
             dataset = self._files.get(lambda: _open(self.source))
             try:
                 pixels = self._bands(dataset, window)
@@ -424,13 +424,19 @@ class _Handles:
 
 
 @contextmanager
-def _gdal() -> Iterator[None]:
+def gdal_settings() -> Iterator[None]:
+    """GDAL's settings while imagery is opened and read."""
     with rasterio.Env(**GDAL_OPTIONS):
         yield
 
 
 @contextmanager
-def _opened(source: str) -> Iterator[Any]:
+def opened(source: str) -> Iterator[Any]:
+    """A raster as rasterio opens it, closed in the end.
+
+    Raises:
+        SceneError: It cannot be opened.
+    """
     dataset = _open(source)
     try:
         yield dataset

@@ -103,7 +103,7 @@ def segment(
             bands = on_grid(STITCHERS[mode](grid, counted, predictor, wanted), seen, whole)
             with Sink(products.write, QUEUE, "write") as raster, Sink(products.draw, QUEUE, "polygons") as polygons:
                 for band in products.replay():
-                    products.tally.add(band.window.row_off, band.prediction.labels)
+                    raster.put(band)
                     polygons.put(band)
                 for band in bands:
                     if (fresh := band.below(products.rows_done)) is not None:
@@ -128,7 +128,7 @@ def segment(
         seconds=time.monotonic() - started,
         device=predictor.device,
         precision=predictor.precision,
-        notes=tuple(remarks(whole, seen, card, targets, products.tally.nodata)),
+        notes=(*remarks(whole, seen, card, targets, products.tally.nodata), *products.remarks()),
     )
 
 

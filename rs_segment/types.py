@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .card import ModelCard, Scaling
+from .shaping import Shapes
 
 Labels = NDArray[np.uint8]
 Pixels = NDArray[Any]
@@ -96,6 +97,7 @@ class Outputs:
         polygons: Also write the polygons, ``*.gpkg``.
         min_confidence: Pixels below this probability (0 to 1) become ``UNCLASSIFIED``.
         format: "cog" (with overviews) or "gtiff" (tiled, without).
+        shapes: How polygons are drawn; ``shapes.sieve`` takes small patches off the class raster as well.
         overwrite: Replace results that are already there.
         resume: Go on with what an interrupted run with the same plan left behind.
     """
@@ -107,6 +109,7 @@ class Outputs:
     format: Literal["cog", "gtiff"] = "cog"
     overwrite: bool = False
     resume: bool = False
+    shapes: Shapes = Shapes()
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from typing import IO, Any
 
 from .errors import DiskFullError, OptionError, OutputError, OutputExistsError
 
-_IMAGES = {".tif", ".tiff", ".jpg", ".jpeg", ".jp2", ".png", ".img", ".vrt", ".asc", ".bil"}
+IMAGES = {".tif", ".tiff", ".jpg", ".jpeg", ".jp2", ".png", ".img", ".vrt", ".asc", ".bil"}
 _PLAN, _LOCK, _PUBLISHING = "plan.json", "lock", "publishing"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _BUSY = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
@@ -265,7 +265,7 @@ def sidecars(final: Path) -> tuple[Path, ...]:
     if final.suffix.lower() in (".tif", ".tiff"):
         beside = [f"{final.name}.{end}" for end in ("aux.xml", "ovr", "msk")]
         others = {p.suffix.lower() for p in final.parent.glob(f"{glob.escape(final.stem)}.*") if p != final}
-        if final.exists() and not others & _IMAGES:
+        if final.exists() and not others & IMAGES:
             beside += [final.with_suffix(end).name for end in (".qml", ".tfw")]
     else:
         beside = [f"{final.name}{end}" for end in ("-wal", "-shm", "-journal")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import geopandas
 import numpy as np
 import pytest
 import rasterio
+import shapely
 from affine import Affine
 from fakes import NORTH_UP, ROTATED, SOUTH_UP, FakePredictor, StopAfter, make_card, make_pixels, make_scene, one_pass
 from hypothesis import given, settings
@@ -29,10 +31,13 @@ from rs_segment.errors import (
     PixelTypeError,
     SceneError,
 )
+from rs_segment.shaping import Length, Shapes, Size
+from rs_segment.sieve import sieve
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 PREDICTOR = FakePredictor(make_card())
 PLAN = Plan(tile=32, overlap=16)
+SHAPED = Shapes(simplify=Length(1, "px"), smooth=Length(0.5, "px"), min_area=Size(12, "px"), sieve=5)
 
 
 def run(scene: Path, output: Path | None = None, **options: Any) -> Segmentation:
@@ -161,6 +166,31 @@ def test_polygons_burnt_back_are_the_map(tmp_path: Path, transform: Affine) -> N
     assert sum(a.share for a in found.areas) == pytest.approx(1)
 
 
+def test_polygons_are_drawn_as_asked_and_the_map_is_sieved(tmp_path: Path) -> None:
+    scene = make_scene(tmp_path / "scene.tif", (130, 90))
+    plain = run(scene, tmp_path / "plain.tif", outputs=Outputs())
+    found = run(scene, tmp_path / "shaped.tif", outputs=Outputs(shapes=SHAPED))
+    sieved = sieve(labels(plain.classes), SHAPED.sieve)
+    np.testing.assert_array_equal(labels(found.classes), sieved)
+    assert [area.pixels for area in found.areas] == [int((sieved == area.value).sum()) for area in found.areas]
+    layer, exact = polygons(found), polygons(plain)
+    assert len(layer) < len(exact)
+    assert layer.pixels.min() >= 12
+    assert layer.pixels.sum() == exact.pixels.sum() == sieved.size
+    assert shapely.coverage_is_valid(layer.geometry.values)
+    assert shapely.get_num_coordinates(layer.geometry.values).sum() < 0.8 * exact.geometry.count_coordinates().sum()
+    assert any("generalised" in note for note in found.notes)
+
+
+def test_classes_can_be_left_out_of_the_polygons(tmp_path: Path) -> None:
+    scene = make_scene(tmp_path / "scene.tif")
+    found = run(scene, outputs=Outputs(shapes=Shapes(skip=("class 1", 2), dissolve=True)))
+    assert set(polygons(found).class_id) == {0, 3} & set(labels(found.classes).ravel())
+    assert set(polygons(found).geometry.geom_type) == {"MultiPolygon"}
+    with pytest.raises(OptionError, match="no class 'Forest'"):
+        run(scene, tmp_path / "other.tif", outputs=Outputs(shapes=Shapes(skip=("Forest",))))
+
+
 def test_unclassified_is_a_value_of_its_own(tmp_path: Path) -> None:
     scene = make_scene(tmp_path / "scene.tif")
     sure = run(scene, tmp_path / "a.tif", outputs=Outputs(polygons=False, confidence=True))
@@ -205,23 +235,23 @@ def test_the_same_run_twice_gives_the_same_bytes(tmp_path: Path) -> None:
     assert {f.name for f in (tmp_path / "a").iterdir()} == {f.name for f in (tmp_path / "b").iterdir()}
 
 
+@pytest.mark.parametrize("shapes", [Shapes(), SHAPED], ids=["exact", "shaped"])
 @pytest.mark.parametrize("mode", ["exact", "blend"])
 @pytest.mark.parametrize("stop", [1, 40, 150, 250])
 def test_an_interrupted_run_goes_on_to_the_same_bytes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: Any, stop: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: Any, stop: int, shapes: Shapes
 ) -> None:
     monkeypatch.setattr(products, "COMMIT_SECONDS", 0.0)
     scene = make_scene(tmp_path / "scene.tif", (1400, 60))
-    outputs = Outputs(confidence=True)
+    outputs = Outputs(confidence=True, shapes=shapes)
     plan = Plan(mode, 32, 16)
     straight = run(scene, tmp_path / "straight.tif", plan=plan, outputs=outputs)
     with pytest.raises(CancelledError):
         run(scene, tmp_path / "again.tif", plan=plan, outputs=outputs, track=StopAfter(stop))
     assert not (tmp_path / "again.tif").exists()
     predictor = FakePredictor(make_card(), batch=1)
-    resumed = run(
-        scene, tmp_path / "again.tif", plan=plan, outputs=Outputs(confidence=True, resume=True), model=predictor
-    )
+    again = replace(outputs, resume=True)
+    resumed = run(scene, tmp_path / "again.tif", plan=plan, outputs=again, model=predictor)
     whole_run = FakePredictor(make_card(), batch=1)
     run(scene, tmp_path / "count.tif", plan=plan, model=whole_run)
     if stop == 250:
@@ -407,7 +437,7 @@ def test_an_error_at_the_start_leaves_no_lock(tmp_path: Path, monkeypatch: pytes
         raise DiskFullError("no room")
 
     with monkeypatch.context() as patched:
-        patched.setattr(products, "GeoPackageWriter", full)
+        patched.setattr(products, "open_layer", full)
         with pytest.raises(DiskFullError):
             run(scene, outputs=Outputs())
     assert not list(tmp_path.glob(".*"))
