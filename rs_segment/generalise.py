@@ -33,9 +33,10 @@ def simplify(arcs: Arcs, tolerance: float) -> Arcs:
     or on it, but those of its own arc between p and r. So arcs are pulled tight without passing a vertex, and two that
     cross when they are tight would have crossed from the beginning. They can only fall together where two arcs between
     the same two nodes both become the straight line. Arcs that pass no vertex of each other on the way to it come from
-    different sides of it, and only those on one side may become it (left of the way from the upper node to the lower).
-    None may where the line is a row or a column: an arc may have been there from the beginning, or belong to another
-    strip of rows. Closed arcs keep three vertices. So every polygon keeps an area, and a coverage remains one.
+    different sides of it, and only those on one side may become it (left of the way from the upper node to the lower);
+    none may where it is a row or a column, as one of them may have been there from the beginning. A line along the
+    first or the last row is left alone, as it may be that of an arc in another strip of rows. Closed arcs keep three
+    vertices. So every polygon keeps an area, and a coverage remains one.
 
     Args:
         arcs: Their vertices are corners of pixels. Neither their order nor their directions matter.
@@ -176,9 +177,7 @@ class _Pruning:
         self._stamp = np.empty(count, np.int64)
         # How many more corners of each arc may go.
         self._closed = place[first] == place[last]
-        bowed = self._swept(first, last) * np.sign(place[last] - place[first]) > 0
-        level = (self._x[first] == self._x[last]) | (self._y[first] == self._y[last])
-        self._room = last - first - 1 - np.where(self._closed, 2, np.where(bowed & ~level, 0, 1))
+        self._room = last - first - 1 - np.where(self._closed, 2, np.where(self._may_vanish(place, first, last), 0, 1))
         self.alive = np.ones(count, bool)
 
     def run(self) -> None:
@@ -194,6 +193,21 @@ class _Pruning:
             self._weigh(changed)
             near = [side[corners] for side in (self._before, self._after) for corners in (changed, stuck)]
             asked = self._corners(changed, *near)
+
+    def _may_vanish(self, place: Ints, first: Ints, last: Ints) -> Mask:
+        """Whether each arc may become the straight line between its ends, as no other arc is or becomes that line."""
+        x, y = self._x, self._y
+        low, high = np.minimum(place[first], place[last]), np.maximum(place[first], place[last])
+        order = np.lexsort((high, low))
+        one, other = order[:-1], order[1:]
+        both = (low[one] == low[other]) & (high[one] == high[other])
+        alone = np.ones(len(first), bool)
+        alone[one[both]] = alone[other[both]] = False
+        row, col = y[first] == y[last], x[first] == x[last]
+        chosen = ~row & ~col & (self._swept(first, last) * np.sign(place[last] - place[first]) > 0)
+        on_rim = row & ((y[first] == y.min()) | (y[first] == y.max()))
+        may: Mask = (alone | chosen) & ~on_rim
+        return may
 
     def _swept(self, first: Ints, last: Ints) -> Ints:
         """Twice the area between each arc and the straight line between its ends, with a sign."""

@@ -14,7 +14,10 @@ and 16 for each vertex: it grows with the outline of the largest polygons, not w
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+import math
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 from typing import Any
@@ -35,8 +38,11 @@ from .unionfind import components
 
 Floats = NDArray[np.float64]
 
+_BLOCK_PIXELS = 1 << 23
 _STRIP_PIXELS = 1 << 21
 _MANY_BORDERS = 1 << 16
+_SAMPLE = 8
+_THREADS = 2
 _FAR = 1 << 60
 _WIDER = {1: np.int16, 2: np.int32, 4: np.int64, 8: np.int64}
 
@@ -93,8 +99,8 @@ class Polygonizer:
             scene does not become one polygon that is held until the last row. None cuts nothing.
         simplify: Pixels, see ``generalise.simplify``; 0 keeps every corner.
         smooth: Pixels, see ``generalise.smooth``; 0 keeps the steps of pixels.
-        block: Pixels of a strip, which is cut again where it is full of borders; more take more memory. Exact polygons
-            do not depend on it; borders that are generalised keep a vertex where they cross to the next strip.
+        block: Pixels that are worked on at a time, in strips; more take more memory. Exact polygons do not depend on
+            it; borders that are generalised keep a vertex where they cross from one strip to the next.
     """
 
     def __init__(
@@ -105,7 +111,7 @@ class Polygonizer:
         split: int | None = None,
         simplify: float = 0.0,
         smooth: float = 0.0,
-        block: int = _STRIP_PIXELS,
+        block: int = _BLOCK_PIXELS,
     ) -> None:
         self._geobox, self._ruler = geobox, Ruler(geobox)
         self._skip, self._split = frozenset(skip), split
@@ -226,26 +232,47 @@ class Polygonizer:
         self._filled += len(labels)
 
     def _work(self, rows: int) -> PolygonBatch:
-        """The polygons that end above the last of the rows that wait; they are worked on, in one strip or in some."""
-        waiting = self._labels[: rows + 1]
-        borders = int(np.count_nonzero(waiting[:, 1:] != waiting[:, :-1]))
-        count = max(1, min(-(-borders // _MANY_BORDERS), rows))
-        cuts = [rows * part // count for part in range(count + 1)]
-        batches = [self._work_on(slice(*cut)) for cut in pairwise(cuts)]
+        """The polygons that end above the last of the rows that wait.
+
+        Only what joins components across strips has to be done in order; strips are traced before, and polygons made
+        after it, by threads of their own.
+        """
+        cuts = self._cuts(rows)
+        with ThreadPoolExecutor(_THREADS) as pool:
+            made = [pool.submit(self._finished, *self._join(*found)) for found in self._traced(pool, cuts)]
+            batches = [future.result() for future in made]
         self._labels[0] = self._labels[rows]
         self._filled = 0
         return PolygonBatch.join(batches)
 
-    def _work_on(self, rows: slice) -> PolygonBatch:
-        """The polygons that end above the last row of a strip; what is open is kept."""
+    def _cuts(self, rows: int) -> list[slice]:
+        """The rows that wait in strips that are neither too large nor too full of borders."""
+        some = self._labels[1 : rows + 1 : _SAMPLE]
+        borders = np.count_nonzero(some[:, 1:] != some[:, :-1]) * rows / len(some)
+        count = max(1, min(rows, math.ceil(max(borders / _MANY_BORDERS, rows * some.shape[1] / _STRIP_PIXELS))))
+        return [slice(*cut) for cut in pairwise(rows * part // count for part in range(count + 1))]
+
+    def _traced(self, pool: ThreadPoolExecutor, cuts: list[slice]) -> Iterator[tuple[slice, Strip, Ints, Points]]:
+        """Rows, their strip, and its borders as they are drawn; no more is done ahead than there are threads."""
+        waiting: deque[Future[tuple[slice, Strip, Ints, Points]]] = deque()
+        top = self._top
+        for number in range(len(cuts)):
+            for rows in cuts[number + len(waiting) : number + _THREADS]:
+                waiting.append(pool.submit(self._trace, rows, top))
+            yield waiting.popleft().result()
+
+    def _trace(self, rows: slice, top: int) -> tuple[slice, Strip, Ints, Points]:
         strip = Strip(self._labels[rows.start : rows.stop + 1], self._outside)
+        return rows, strip, *self._drawn(strip, top + rows.start)
+
+    def _join(self, rows: slice, strip: Strip, start: Ints, xy: Points) -> tuple[_Components, Mask, Pieces]:
+        """(components, which of them end above the last row of a strip, the pieces of these); others are kept."""
         before = len(self._open)
         rises = strip.sides.leaves == UP
         slot = self._above[np.searchsorted(strip.crossing, strip.sides.node[rises])]
         joint, count = components(before + strip.count, slot, before + strip.component[rises])
         old, self._joint = joint[:before], joint[before:]
         owner = self._joint[strip.component]
-        start, xy = self._drawn(strip)
         found = self._measure(strip, old, owner, count, start, xy)
         if self._confidence is not None:
             # The first row is above the strip, where it was counted.
@@ -266,11 +293,11 @@ class Polygonizer:
         self._above[strip.sides.node[leaving] - strip.lower] = number[owner[leaving]]
         self._open = found.take(~ended)
         self._top += strip.height
-        return self._finished(found, ended, done)
+        return found, ended, done
 
-    def _drawn(self, strip: Strip) -> tuple[Ints, Points]:
+    def _drawn(self, strip: Strip, top: int) -> tuple[Ints, Points]:
         """(where each arc begins, its vertices as they are drawn: col + row j)."""
-        points = strip.col + (strip.line + float(self._top)) * 1j
+        points = strip.col + (strip.line + float(top)) * 1j
         arcs = points[strip.path]
         if not (self._simplify or self._smooth):
             return strip.start, arcs
@@ -298,7 +325,11 @@ class Polygonizer:
         found.class_id[owner] = strip.side_label // 4 if self._split else strip.side_label
         found.pixels[:] = _sums(owner, strip.side_area, count)
         along = np.where(sides.forward[traced], 1, -1)
-        found.area[:] = _sums(own, along * _by_arc(self._ruler.under(xy.real, xy.imag, self._top), start)[arc], count)
+        if self._ruler.cell is not None and start is strip.start:
+            areas = self._ruler.cell * strip.area
+        else:
+            areas = _by_arc(self._ruler.under(xy.real, xy.imag, self._top), start)
+        found.area[:] = _sums(own, along * areas[arc], count)
         found.perimeter[:] = _sums(own, _by_arc(self._ruler.steps(xy.real, xy.imag), start)[arc], count)
         falls = np.flatnonzero(sides.end >= strip.lower)
         bottom = np.full(2, float(self._top + strip.height))

@@ -15,6 +15,9 @@ class Ruler:
 
     On the ellipsoid the strip between a line and the grid's first row is measured by ``GeoBox.row_areas``, and a line
     by the sizes of pixels at its ends. Everything is NaN on a grid without a CRS.
+
+    Attributes:
+        cell: Area of a pixel in m2 where all have the same, else None.
     """
 
     def __init__(self, geobox: GeoBox) -> None:
@@ -25,7 +28,7 @@ class Ruler:
         self._planar = geobox.planar
         if areas is None:
             areas = np.full(height, np.nan)
-        self._cell = float(areas[0]) if height else np.nan
+        self.cell = float(areas[0]) if height and self.known and self._planar else None
         self._missing = np.append(0.0, np.cumsum(np.isnan(areas)))
         self._above = np.append(0.0, np.cumsum(np.nan_to_num(areas)))
         self._lines = np.arange(height + 1, dtype=np.float64)
@@ -47,8 +50,8 @@ class Ruler:
         run = np.diff(x)
         if not self.known:
             return np.full(len(run), np.nan)
-        if self._planar:
-            return np.asarray(run * (y[1:] + y[:-1] - 2 * top) * (self._cell / 2))
+        if self.cell is not None:
+            return np.asarray(run * (y[1:] + y[:-1] - 2 * top) * (self.cell / 2))
         depth = self._at(y, self._above - self._above[top])
         area = run * (depth[1:] + depth[:-1]) / 2
         if self._missing[-1]:

@@ -14,8 +14,8 @@ indexed.
 
 Every figure is from a process of its own. Tools take turns; a ratio is the median over the rounds of what the tool
 takes by what rs-segment takes in the same round. Imports, and a first run on 8 x 8 pixels that pays for whatever is
-compiled, come before and are told apart; of gdal_polygonize.py they are part. MiB is what the process holds before,
-with imports and the array, and the most that it holds beyond that while it works; ratios of memory are of the latter.
+compiled, come before and are told apart; of gdal_polygonize.py, where it is installed, they are part. MiB is what the
+process holds before, with imports and the array; "more" is the most that it holds beyond that while it works.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import argparse
 import json
 import os
 import resource
+import shutil
 import sqlite3
 import statistics
 import subprocess
@@ -94,7 +95,7 @@ def batches(raster: Raster, transform: Any) -> Iterator[Any]:
     yield polygonizer.finish()
 
 
-def this(raster: Raster, layer: Path | None) -> tuple[int, int]:
+def by_this(raster: Raster, layer: Path | None) -> tuple[int, int]:
     """(polygons, vertices) by rs-segment."""
     import shapely
 
@@ -116,7 +117,7 @@ def this(raster: Raster, layer: Path | None) -> tuple[int, int]:
     return polygons, vertices
 
 
-def rasterio(raster: Raster, layer: Path | None) -> tuple[int, int]:
+def by_rasterio(raster: Raster, layer: Path | None) -> tuple[int, int]:
     """(polygons, vertices) by rasterio and shapely, written by pyogrio in the quickest of its ways."""
     import numpy as np
     import pyogrio
@@ -149,7 +150,7 @@ def rasterio(raster: Raster, layer: Path | None) -> tuple[int, int]:
     return polygons, vertices
 
 
-LIBRARIES: dict[str, Callable[[Raster, Path | None], tuple[int, int]]] = {"this": this, "rasterio": rasterio}
+LIBRARIES: dict[str, Callable[[Raster, Path | None], tuple[int, int]]] = {"this": by_this, "rasterio": by_rasterio}
 
 
 def memory(line: str) -> float:
@@ -253,7 +254,7 @@ def label_map() -> Path:
 def compare(path: Path, mpx: float, task: str, given: argparse.Namespace) -> None:
     """Print the rows of one input and one task."""
     most = given.peers or (1.1 if given.what == "noise" else 40)
-    peers = {"rasterio", *(["gdal"] if task == "geopackage" else [])} if mpx <= most else set()
+    peers = {"rasterio", *(["gdal"] if task == "geopackage" and shutil.which(GDAL) else [])} if mpx <= most else set()
     runs: dict[str, list[Measured]] = {tool: [] for tool in given.tools if tool in {"this", *peers}}
     for _ in range(given.rounds):
         for tool, measured in runs.items():
@@ -343,7 +344,7 @@ def run(given: argparse.Namespace, path: Path) -> None:
     with rasterio.open(path) as file:
         height, width = file.shape
     print(f"{given.what}: {height} x {width}, {height * width / 1e6:.1f} Mpx, rounds: {given.rounds}")
-    ratios = "".join(f"{name:>8}" for name in RATIOS)
+    ratios = "".join(f"{'x ' + name:>8}" for name in RATIOS)
     print(f"{'':<31}" + "".join(f"{name:>{w}}" for name, w, _ in COLUMNS) + ratios, flush=True)
     for task in [given.task] if given.task else TASKS:
         compare(path, height * width / 1e6, task, given)
