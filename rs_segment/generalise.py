@@ -80,10 +80,11 @@ def smooth(arcs: Arcs, distance: float) -> Arcs:
     before[first], after[last] = last - 1, first + 1
     bent = np.ones(len(xy), bool)
     bent[first] = bent[last] = arcs.loop
-    corners = np.flatnonzero(bent & (_cross(xy[before], xy, xy[after]) != 0))
-    to, on = xy[before[corners]] - xy[corners], xy[after[corners]] - xy[corners]
+    corners = np.flatnonzero(bent & (_cross(xy.take(before, 0), xy, xy.take(after, 0)) != 0))
+    own = xy.take(corners, 0)
+    to, on = xy.take(before[corners], 0) - own, xy.take(after[corners], 0) - own
     back, ahead = np.zeros(len(xy)), np.zeros(len(xy))
-    back[corners], ahead[corners] = _legs(xy, corners, to, on, distance)
+    back[corners], ahead[corners] = _legs(xy, own, to, on, distance)
     points = np.stack([xy, xy], axis=1)
     points[corners, 0] += to * back[corners, None]
     points[corners, 1] += on * ahead[corners, None]
@@ -98,12 +99,12 @@ def smooth(arcs: Arcs, distance: float) -> Arcs:
     return _unbent(Arcs(points[used], ends[arcs.start], arcs.loop))
 
 
-def _legs(xy: Floats, corners: Ints, to: Floats, on: Floats, distance: float) -> tuple[Floats, Floats]:
+def _legs(xy: Floats, corners: Floats, to: Floats, on: Floats, distance: float) -> tuple[Floats, Floats]:
     """Which part of its two edges each corner loses, at most 0.5; 0 where it stays.
 
     Args:
         xy: float64 (n, 2), all vertices.
-        corners: int64 (k,), the corners.
+        corners: float64 (k, 2), the corners.
         to: float64 (k, 2), the way to the vertex before each.
         on: float64 (k, 2), the way to the vertex after it.
         distance: In pixels.
@@ -114,12 +115,15 @@ def _legs(xy: Floats, corners: Ints, to: Floats, on: Floats, distance: float) ->
     # on its other leg.
     narrow = np.minimum(lengths[0] * back, lengths[1] * ahead) <= 1
     asked = np.flatnonzero(~(narrow & (to * on == 0).all(axis=1)))
-    places = Places(*_lattice(xy))
+    x, y = _lattice(xy)
+    if not len(asked):
+        return back, ahead
+    places = Places(x, y)
     for _ in range(3):
-        q = xy[corners[asked]]
+        q = corners[asked]
         p, r = q + to[asked] * back[asked, None], q + on[asked] * ahead[asked, None]
-        x, y = np.stack([p, q, r]).transpose(2, 0, 1)
-        asked = asked[places.count(x, y) > 1]
+        triangles = np.stack([p, q, r])
+        asked = asked[places.count(triangles[:, :, 0], triangles[:, :, 1]) > 1]
         back[asked] /= 2
         ahead[asked] /= 2
     back[asked] = ahead[asked] = 0

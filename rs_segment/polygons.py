@@ -40,7 +40,7 @@ Floats = NDArray[np.float64]
 
 _BLOCK_PIXELS = 1 << 23
 _STRIP_PIXELS = 1 << 21
-_MANY_BORDERS = 1 << 16
+_MANY_BORDERS = 1 << 17
 _SAMPLE = 8
 _THREADS = 2
 _FAR = 1 << 60

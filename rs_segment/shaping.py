@@ -132,7 +132,7 @@ class Shapes:
     Patches are taken off first (``sieve``, then ``min_area``), then borders are simplified, then smoothed.
 
     Args:
-        simplify: Corners go whose triangle with their neighbours is smaller than the square of this (Visvalingam and
+        simplify: Corners go whose triangle with their neighbours is no larger than the square of this (Visvalingam and
             Whyatt 1993); a border is moved once, for both of its sides.
         smooth: Corners are cut, at most this far from where they are.
         min_area: Polygons smaller than this are small.

@@ -19,7 +19,7 @@ from rs_segment.places import Places
 
 Raster = NDArray[np.uint8]
 Vertex = tuple[int, int]
-LAW = settings(deadline=None, max_examples=50)
+LAW = settings(deadline=None, max_examples=40)
 TOLERANCES = st.sampled_from([0.0, 0.5, 0.8, 1.0, 1.5, 2.0, 3.0, 10.0, 1000.0])
 DISTANCES = st.sampled_from([0.1, 0.3, 0.5, 0.75, 1.0, 2.5, 100.0])
 
@@ -89,7 +89,7 @@ SHAPES = {
 
 
 @st.composite
-def rasters(draw: st.DrawFn, largest: int = 26) -> Raster:
+def rasters(draw: st.DrawFn, largest: int = 22) -> Raster:
     """Noise or blobs of one to five classes, perhaps with nodata, perhaps one of the shapes within."""
     height, width = draw(st.integers(1, largest)), draw(st.integers(1, largest))
     labels = draw(st.lists(st.sampled_from([0, 1, 2, 7, 255]), min_size=1, max_size=5, unique=True))
@@ -266,7 +266,7 @@ def test_strips_fit_together(raster: Raster, change: Callable[[Arcs], Arcs], hei
 @given(rasters(18), TOLERANCES)
 def test_what_stays_has_a_reason(raster: Raster, tolerance: float) -> None:
     arcs = whole(raster)
-    vertices = arcs.xy
+    vertices = np.unique(arcs.xy, axis=0)
     for old, new in zip(paths(arcs), paths(simplify(arcs, tolerance)), strict=True):
         place = [next(i for i, v in enumerate(old[:-1].tolist()) if v == w) for w in new[:-1].tolist()]
         place.append(len(old) - 1)
@@ -277,7 +277,7 @@ def test_what_stays_has_a_reason(raster: Raster, tolerance: float) -> None:
             p, q, r = new[i - 1 : i + 2]
             if twice(p, q, r) <= 2 * tolerance**2:
                 own = old[place[i - 1] : place[i + 1] + 1]
-                assert inside(vertices, p, q, r) > inside(own, p, q, r)
+                assert inside(vertices, p, q, r) > inside(np.unique(own, axis=0), p, q, r)
 
 
 def twice(p: Any, q: Any, r: Any) -> float:
@@ -285,13 +285,12 @@ def twice(p: Any, q: Any, r: Any) -> float:
 
 
 def inside(vertices: NDArray[np.float64], *corners: NDArray[np.float64]) -> int:
-    """How many different vertices lie in a triangle or on it."""
-    v = np.unique(vertices, axis=0)
+    """How many vertices lie in a triangle or on it."""
     sides = [
-        (b[0] - a[0]) * (v[:, 1] - a[1]) - (b[1] - a[1]) * (v[:, 0] - a[0])
+        (b[0] - a[0]) * (vertices[:, 1] - a[1]) - (b[1] - a[1]) * (vertices[:, 0] - a[0])
         for a, b in zip(corners, corners[1:] + corners[:1], strict=True)
     ]
-    box = ((v >= np.min(corners, axis=0)) & (v <= np.max(corners, axis=0))).all(axis=1)
+    box = ((vertices >= np.min(corners, axis=0)) & (vertices <= np.max(corners, axis=0))).all(axis=1)
     return int(np.count_nonzero(box & ((np.min(sides, axis=0) >= 0) | (np.max(sides, axis=0) <= 0))))
 
 
@@ -363,7 +362,8 @@ def test_a_corner_is_cut_as_far_as_there_is_room(island: int, leg: float) -> Non
     raster = np.zeros((60, 60), np.uint8)
     raster[island, island] = 1
     frame = next(path for path in paths(smooth(whole(raster), 25)) if len(path) > 5)
-    assert ([leg, 0] in frame.tolist()) and ([0, leg] in frame.tolist())
+    assert [leg, 0] in frame.tolist()
+    assert [0, leg] in frame.tolist()
     assert [60, 35] in frame.tolist()
 
 
