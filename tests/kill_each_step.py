@@ -15,6 +15,7 @@ import os
 import shutil
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -67,19 +68,15 @@ def run(raster: Path, target: Path, layer: str, told: Callable[[FrameType], None
 
 def statements(raster: Path, target: Path, layer: str) -> list[tuple[str, str]]:
     """(function, statement) of all that a run does."""
-    read, write = os.pipe()
-    seen: list[tuple[str, str]] = []
+    with tempfile.TemporaryFile() as seen:
 
-    def told(frame: FrameType) -> None:
-        place = f"{Path(frame.f_code.co_filename).stem}:{frame.f_lineno}"
-        os.write(write, f"{frame.f_code.co_name} {place}\n".encode())
+        def told(frame: FrameType) -> None:
+            place = f"{Path(frame.f_code.co_filename).stem}:{frame.f_lineno}"
+            os.write(seen.fileno(), f"{frame.f_code.co_name} {place}\n".encode())
 
-    reader = threading.Thread(target=lambda: seen.extend(tuple(x.split()) for x in os.fdopen(read)))
-    reader.start()
-    assert run(raster, target, layer, told) == 0
-    os.close(write)
-    reader.join()
-    return seen
+        assert run(raster, target, layer, told) == 0
+        seen.seek(0)
+        return [(function, place) for function, place in (line.split() for line in seen.read().decode().splitlines())]
 
 
 def main(raster: Path, target: Path, count: int, layer: str) -> None:

@@ -36,11 +36,7 @@ def stream(
     """All polygons of a raster that is fed in bands of these heights, over and over."""
     polygonizer = Polygonizer(geobox, **options)
     batches = [
-        polygonizer.feed(
-            raster[band],
-            None if confidence is None else confidence[band],
-            **({} if valid is None else {"valid": valid[band]}),
-        )
+        polygonizer.feed(*(None if rows is None else rows[band] for rows in (raster, confidence, valid)))
         for band in bands(len(raster), list(heights))
     ]
     return PolygonBatch.join([*batches, polygonizer.finish()])
