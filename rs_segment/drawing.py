@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from .geobox import GeoBox
 from .polygons import PolygonBatch, Polygonizer
+from .polygons.sieve import Sieve
 from .shaping import Shapes
-from .sieve import Sieve
 from .types import NODATA, Labels
 
 _SLACK = 1e-9

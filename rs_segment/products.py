@@ -18,8 +18,8 @@ from .drawing import Drawing
 from .errors import OptionError, OutputError
 from .geobox import GeoBox
 from .layer import LayerSpec, LayerWriter, open_layer
+from .polygons.sieve import Sieve
 from .result import UNCLASSIFIED_CLASS, Tally
-from .sieve import Sieve
 from .stitch import Band
 from .types import NODATA, PROBABILITY_STEPS, Labels, Outputs, Prediction
 from .workfolder import WorkFolder, disk_errors, publish, refuse_existing

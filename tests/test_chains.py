@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rs_segment import chains
-from rs_segment.chains import ranks
+from rs_segment.polygons import chains
+from rs_segment.polygons.chains import ranks
 
 
 @st.composite

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from rs_segment.arcs import Arcs
 from rs_segment.errors import GridError
-from rs_segment.generalise import simplify, smooth
-from rs_segment.places import Places
+from rs_segment.polygons.arcs import Arcs
+from rs_segment.polygons.generalise import simplify, smooth
+from rs_segment.polygons.places import Places
 
 Raster = NDArray[np.uint8]
 Vertex = tuple[int, int]

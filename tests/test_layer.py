@@ -27,23 +27,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterio.crs import CRS
 
-from rs_segment import geopackage, geoparquet, rtree
 from rs_segment.card import ClassInfo
 from rs_segment.errors import DiskFullError, GridError, OptionError, OutputError, OutputExistsError
 from rs_segment.geobox import GeoBox
-from rs_segment.geojson import Globe
-from rs_segment.geopackage import GeoPackageWriter
 from rs_segment.layer import (
     COLUMNS,
     FORMATS,
     LayerSpec,
     categorised,
+    geopackage,
+    geoparquet,
     layer_files,
     open_layer,
+    rtree,
     to_geodataframe,
 )
+from rs_segment.layer.geojson import Globe
+from rs_segment.layer.geopackage import GeoPackageWriter
+from rs_segment.layer.wkb import encode
 from rs_segment.polygons import PolygonBatch, Polygonizer, polygonize
-from rs_segment.wkb import encode
 
 CLASSES = (
     ClassInfo(0, "Building", "#3C1098"),

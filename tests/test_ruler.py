@@ -13,7 +13,7 @@ from pyproj import Geod
 from rasterio.crs import CRS
 
 from rs_segment.geobox import GeoBox
-from rs_segment.ruler import Ruler
+from rs_segment.polygons.ruler import Ruler
 
 UTM, DEGREES, FEET = CRS.from_epsg(32640), CRS.from_epsg(4326), CRS.from_epsg(2263)
 ROTATED = Affine.translation(300000, 2800000) * Affine.rotation(33) * Affine.scale(0.5, -0.25)

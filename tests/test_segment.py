@@ -31,8 +31,8 @@ from rs_segment.errors import (
     PixelTypeError,
     SceneError,
 )
+from rs_segment.polygons.sieve import sieve
 from rs_segment.shaping import Length, Shapes, Size
-from rs_segment.sieve import sieve
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 PREDICTOR = FakePredictor(make_card())

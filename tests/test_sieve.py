@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from rs_segment.errors import GridError, OptionError, PixelTypeError
-from rs_segment.sieve import Sieve, sieve
+from rs_segment.polygons.sieve import Sieve, sieve
 
 Raster = NDArray[Any]
 Weights = NDArray[np.float64]

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from rs_segment.ragged import ragged
-from rs_segment.trace import Strip
+from rs_segment.polygons.ragged import ragged
+from rs_segment.polygons.trace import Strip
 
 OUTSIDE = 255
 RASTERS = hnp.arrays(

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rs_segment.unionfind import components, roots
+from rs_segment.polygons.unionfind import components, roots
 
 
 def searched(count: int, pairs: list[tuple[int, int]]) -> list[int]:

@@ -17,10 +17,10 @@ import shapely
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 
-from .card import ClassInfo
-from .errors import DiskFullError, OptionError, OutputError, RsSegmentError
-from .polygons import PolygonBatch
-from .workfolder import disk_errors
+from ..card import ClassInfo
+from ..errors import DiskFullError, OptionError, OutputError, RsSegmentError
+from ..polygons import PolygonBatch
+from ..workfolder import disk_errors
 
 COLUMNS: Mapping[str, type] = {
     "class_id": int,

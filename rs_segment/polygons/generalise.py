@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import GridError
 from .arcs import Arcs
-from .errors import GridError
 from .places import Places, portions
 from .ragged import ragged
 

@@ -36,8 +36,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import GridError, OptionError, PixelTypeError
-from .types import NODATA, Mask, Pixels
+from ..errors import GridError, OptionError, PixelTypeError
+from ..types import NODATA, Mask, Pixels
 from .unionfind import components, roots
 
 Ints = NDArray[np.int64]

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from pyproj import Transformer
 from pyproj.exceptions import ProjError
 
-from .errors import GridError, OptionError, OutputError
+from ..errors import GridError, OptionError, OutputError
+from ..polygons import PolygonBatch
+from ..workfolder import write_whole
 from .features import LayerSpec, categorised, columns, layer_errors
-from .polygons import PolygonBatch
-from .workfolder import write_whole
 
 DECIMALS = 7
 """Of longitude and latitude, about a centimetre."""

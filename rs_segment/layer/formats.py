@@ -14,28 +14,15 @@ from typing import Protocol
 
 import geopandas
 
+from ..card import ClassInfo
+from ..errors import OptionError
+from ..geobox import GeoBox
+from ..polygons import PolygonBatch
 from . import geopackage
-from .card import ClassInfo
 from .converted import ConvertedWriter, Driver
-from .errors import OptionError
-from .features import COLUMNS, LayerSpec, categorised, columns
-from .geobox import GeoBox
+from .features import LayerSpec, columns
 from .geojson import GeoJSONWriter
 from .geoparquet import GeoParquetWriter
-from .polygons import PolygonBatch
-
-__all__ = [
-    "COLUMNS",
-    "FORMATS",
-    "Format",
-    "LayerSpec",
-    "LayerWriter",
-    "categorised",
-    "format_of",
-    "layer_files",
-    "open_layer",
-    "to_geodataframe",
-]
 
 
 class LayerWriter(Protocol):

@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import pyogrio
 
+from ..polygons import PolygonBatch
+from ..workfolder import write_whole
 from .features import COLUMNS, LayerSpec, categorised, layer_errors
 from .geopackage import GeoPackageWriter
-from .polygons import PolygonBatch
 from .rtree import quoted
-from .workfolder import write_whole
 
 _CHUNK = 4096
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .geobox import GeoBox
+from ..geobox import GeoBox
 
 Floats = NDArray[np.float64]
 

@@ -17,9 +17,9 @@ import numpy as np
 import pyogrio
 import shapely
 
-from .errors import OptionError, OutputError, OutputExistsError
+from ..errors import OptionError, OutputError, OutputExistsError
+from ..polygons import PolygonBatch
 from .features import COLUMNS, DTYPES, LayerSpec, categorised, columns, layer_errors
-from .polygons import PolygonBatch
 from .rtree import RTreeWriter, quoted
 from .wkb import encode
 

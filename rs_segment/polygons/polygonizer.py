@@ -25,15 +25,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import GridError, PixelTypeError
+from ..geobox import GeoBox
+from ..types import NODATA, PROBABILITY_STEPS, Labels, Mask
 from .arcs import Arcs
 from .chains import Ints
-from .errors import GridError, PixelTypeError
 from .generalise import simplify, smooth
-from .geobox import GeoBox
 from .pieces import Pieces, Points, Shelf, polygons
 from .ruler import Ruler
 from .trace import CODES, EAST_EDGE, NORTH, UP, WEST_EDGE, Strip
-from .types import NODATA, PROBABILITY_STEPS, Labels, Mask
 from .unionfind import components
 
 Floats = NDArray[np.float64]

@@ -15,11 +15,11 @@ import numpy as np
 import shapely
 from pyproj import CRS
 
-from .errors import OptionError, OutputError
+from ..errors import OptionError, OutputError
+from ..polygons import PolygonBatch
+from ..workfolder import write_whole
 from .features import COLUMNS, LayerSpec, categorised, columns, layer_errors
-from .polygons import PolygonBatch
 from .wkb import encode
-from .workfolder import write_whole
 
 ROWS = 16384
 """Polygons that are held until they are written together, as a row group."""
