@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from .chains import Ints, ranks
 from .ragged import ragged
 
-Points = NDArray[np.complex128]
+Points = NDArray[np.complexfloating[Any, Any]]
 
 _SPARSE = 32
 _MANY = 8
@@ -37,7 +37,7 @@ class Pieces:
             -1.
         low: float64 (n,), the first of the vertices in the order of rows.
         at: int64 (n,), its place among the piece's vertices; outside 0 to count - 1 where another piece has it.
-        points: complex128 (m,), the vertices: col + row j, in pixels.
+        points: complex64 or complex128 (m,), the vertices: col + row j, in pixels.
     """
 
     owner: Ints
@@ -76,19 +76,37 @@ class Pieces:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Heap:
-    """Pieces whose ``owner`` is a place among the owners, so that those can be renumbered without a look at pieces."""
+    """Pieces in the order of their owners, so that owners can be renumbered, and leave, without a look at pieces.
+
+    Args:
+        pieces: Their ``owner`` is not looked at.
+        owners: int64 (n,), the owners; -1 where one has left.
+        start: int64 (n + 1,), where the pieces of each begin.
+        weight: int64 (n,), the number of vertices of each.
+        level: How often its pieces were moved.
+    """
 
     pieces: Pieces
     owners: Ints
+    start: Ints
+    weight: Ints
     level: int
 
     @classmethod
     def of(cls, pieces: Pieces, level: int) -> _Heap:
-        owners, owner = np.unique(pieces.owner, return_inverse=True)
-        return cls(replace(pieces.alone(), owner=owner.reshape(-1)), owners, level)
+        pieces = pieces.take(np.argsort(pieces.owner, kind="stable")).alone()
+        first = np.flatnonzero(np.diff(pieces.owner, prepend=-1))
+        weight = np.add.reduceat(pieces.count, first) if len(first) else pieces.count
+        return cls(pieces, pieces.owner[first], np.append(first, len(pieces)), weight, level)
+
+    def taken(self, which: Ints, owners: Ints) -> Pieces:
+        """The pieces of some owners, under the numbers of other ones."""
+        count = self.start[which + 1] - self.start[which]
+        return replace(self.pieces.take(ragged(self.start[which], count)), owner=np.repeat(owners[which], count))
 
     def plain(self) -> Pieces:
-        return replace(self.pieces, owner=self.owners[self.pieces.owner])
+        """The pieces of all who have not left."""
+        return self.taken(np.flatnonzero(self.owners >= 0), self.owners)
 
 
 class Shelf:
@@ -121,19 +139,19 @@ class Shelf:
         """
         gone, kept = [], []
         for heap in self._heaps:
-            owners = now[heap.owners]
-            over = ended[owners] & (heap.owners >= 0)
-            pieces = heap.pieces
-            if over.any():
-                going = over[pieces.owner]
-                out = pieces.take(going)
-                gone.append(replace(out, owner=owners[out.owner]))
-                pieces = pieces.take(~going)
-            owners = np.where(over | (heap.owners < 0), -1, number[owners])
-            heap = _Heap(pieces, owners, heap.level)
-            if 2 * int(pieces.count.sum()) < len(pieces.points):
+            here = np.flatnonzero(heap.owners >= 0)
+            owners = np.full(len(heap.owners), -1)
+            owners[here] = now[heap.owners[here]]
+            over = here[ended[owners[here]]]
+            if len(over):
+                gone.append(heap.taken(over, owners))
+                owners[over] = -1
+            here = np.flatnonzero(owners >= 0)
+            owners[here] = number[owners[here]]
+            heap = replace(heap, owners=owners)
+            if 2 * int(heap.weight[here].sum()) < len(heap.pieces.points):
                 heap = _Heap.of(heap.plain(), heap.level)
-            if len(pieces):
+            if len(here):
                 kept.append(heap)
         self._heaps = kept
         return gone
@@ -200,10 +218,11 @@ def placed(points: Points, transform: Affine) -> NDArray[np.float64]:
     t, (col, row) = transform, (points.real, points.imag)
     out = np.empty((len(points), 2))
     if t.b == 0 and t.d == 0:
-        np.multiply(col, t.a, out=out[:, 0])
-        np.multiply(row, t.e, out=out[:, 1])
-        out += (t.c, t.f)
+        for column, values, scale, origin in ((out[:, 0], col, t.a, t.c), (out[:, 1], row, t.e, t.f)):
+            np.multiply(values, scale, out=column, dtype=np.float64)
+            column += origin
     else:
+        col, row = col.astype(np.float64), row.astype(np.float64)
         out[:, 0] = t.c + t.a * col + t.b * row
         out[:, 1] = t.f + t.d * col + t.e * row
     return out

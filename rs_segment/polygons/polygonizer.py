@@ -3,8 +3,8 @@
 ``Polygonizer`` reads a raster of labels from top to bottom and hands out each polygon as soon as its last row is known.
 A polygon is one 4-connected component of one class; the result is that of a single pass over the whole raster.
 
-It works on strips of rows. ``trace`` finds the borders in a strip and what lies on each side of them, this module joins
-components across strips, ``pieces`` keeps the borders of those that go on and makes rings of those that have ended.
+It works on strips of rows. ``outline`` finds the borders in a strip and what lies on each side of them, this module
+joins components across strips, ``pieces`` keeps the borders of those that go on and makes rings of those that end.
 Each border is traced once for both its sides, and where three classes meet all polygons get the vertex, also the one
 that passes straight: together they are a valid coverage. What ``generalise`` does to a border it does for both sides.
 
@@ -16,11 +16,11 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,21 +28,20 @@ from numpy.typing import NDArray
 from ..errors import GridError, PixelTypeError
 from ..geobox import GeoBox
 from ..types import NODATA, PROBABILITY_STEPS, Labels, Mask
-from .arcs import Arcs
 from .chains import Ints
-from .generalise import simplify, smooth
-from .pieces import Pieces, Points, Shelf, polygons
+from .outline import Components, Floats, Outline, Outliner
+from .pieces import Pieces, Shelf, polygons
 from .ruler import Ruler
-from .trace import CODES, EAST_EDGE, NORTH, UP, WEST_EDGE, Strip
+from .tasks import Task
 from .unionfind import components
 
-Floats = NDArray[np.float64]
+T = TypeVar("T")
 
-_BLOCK_PIXELS = 1 << 23
 _STRIP_PIXELS = 1 << 21
+_FEW_PIXELS = 1 << 19
 _MANY_BORDERS = 1 << 17
 _SAMPLE = 8
-_THREADS = 2
+_AHEAD = 2
 _FAR = 1 << 60
 _WIDER = {1: np.int16, 2: np.int32, 4: np.int64, 8: np.int64}
 
@@ -99,8 +98,8 @@ class Polygonizer:
             scene does not become one polygon that is held until the last row. None cuts nothing.
         simplify: Pixels, see ``generalise.simplify``; 0 keeps every corner.
         smooth: Pixels, see ``generalise.smooth``; 0 keeps the steps of pixels.
-        block: Pixels that are worked on at a time, in strips; more take more memory. Exact polygons do not depend on
-            it; borders that are generalised keep a vertex where they cross from one strip to the next.
+        block: Pixels of a strip; more take more memory. Exact polygons do not depend on it; borders that are
+            generalised keep a vertex where they cross from one strip to the next.
     """
 
     def __init__(
@@ -111,24 +110,29 @@ class Polygonizer:
         split: int | None = None,
         simplify: float = 0.0,
         smooth: float = 0.0,
-        block: int = _BLOCK_PIXELS,
+        block: int = _STRIP_PIXELS,
     ) -> None:
-        self._geobox, self._ruler = geobox, Ruler(geobox)
-        self._skip, self._split = frozenset(skip), split
-        self._simplify, self._smooth = simplify, smooth
         height, width = geobox.shape
+        self._geobox = geobox
+        self._skip, self._split = frozenset(skip), split
+        self._outliner = Outliner(Ruler(geobox), geobox.shape, split is not None, simplify, smooth)
         self._rows = max(1, min(block // max(width, 1), height))
         self._filled = self._top = 0
-        self._labels: NDArray[Any] = np.empty((0, 0), np.uint8)
         self._dtype: np.dtype[Any] | None = None
         self._outside = NODATA
-        self._confidence: Labels | None = None
-        self._open = _Components.of_size(0)
+        self._labels: NDArray[Any] = np.empty((0, 0), np.uint8)
+        self._scores: Labels | None = None
+        self._open = Components.of_size(0)
         self._above = np.empty(0, np.int64)
         self._shelf = Shelf()
+        # A strip as small as this is done before a thread has begun.
+        self._ahead = _AHEAD if self._rows * width > _FEW_PIXELS else 0
+        self._pool: ThreadPoolExecutor | None = None
+        self._outlines: deque[Task[Outline]] = deque()
+        self._made: deque[Task[PolygonBatch]] = deque()
 
     def feed(self, labels: NDArray[Any], confidence: Labels | None = None, valid: Mask | None = None) -> PolygonBatch:
-        """The polygons that are known to be complete after some more rows.
+        """Polygons that are known to be complete after some more rows; on a large raster, of all but the latest.
 
         Args:
             labels: (row, col), the next rows of the raster, any number of them; any integer type, always the same.
@@ -141,7 +145,8 @@ class Polygonizer:
                 confidence is not uint8.
         """
         self._check(labels, confidence, valid)
-        batches, start = [], 0
+        batches: list[PolygonBatch] = []
+        start = 0
         while start < len(labels):
             count = min(self._rows - self._filled, len(labels) - start)
             part = slice(start, start + count)
@@ -152,7 +157,7 @@ class Polygonizer:
             )
             start += count
             if self._filled == self._rows:
-                batches.append(self._work(self._filled))
+                batches += self._work(self._filled, self._ahead)
         return PolygonBatch.join(batches)
 
     def finish(self) -> PolygonBatch:
@@ -168,9 +173,12 @@ class Polygonizer:
             return _no_polygons()
         # One more row, outside, closes everything.
         self._labels[self._filled + 1] = self._outside
-        if self._confidence is not None:
-            self._confidence[self._filled + 1] = NODATA
-        return self._work(self._filled + 1)
+        if self._scores is not None:
+            self._scores[self._filled + 1] = NODATA
+        batches = self._work(self._filled + 1, 0)
+        if self._pool is not None:
+            self._pool.shutdown()
+        return PolygonBatch.join(batches)
 
     def _check(self, labels: NDArray[Any], confidence: Labels | None, valid: Mask | None) -> None:
         height, width = self._geobox.shape
@@ -195,21 +203,30 @@ class Polygonizer:
             if rows is not None and rows.shape != labels.shape:
                 raise GridError(f"{name} of shape {rows.shape} does not fit labels of shape {labels.shape}")
 
-    def _prepare(self, dtype: np.dtype[Any]) -> None:
-        """Make room for a strip, in a type that has a value to spare for what is outside."""
+    def _choose(self, dtype: np.dtype[Any]) -> None:
+        """Find a type that has a value to spare for what is outside."""
         self._dtype = dtype
         kind: Any = np.uint8
         if dtype != np.uint8 or NODATA not in self._skip or self._split:
             kind = np.int64 if self._split else _WIDER[dtype.itemsize]
             self._outside = int(np.iinfo(kind).min)
-        # One row above holds what the previous strip ended with, one below what closes the raster; a column on each
-        # side spares every look at a neighbour the question whether it leaves the raster.
-        self._labels = np.full((self._rows + 2, self._geobox.shape[1] + 2), self._outside, kind)
+        self._prepare(np.full(self._geobox.shape[1] + 2, self._outside, kind))
+
+    def _prepare(self, above: NDArray[Any]) -> None:
+        """Make room for a strip, below the last row of the one before.
+
+        One row above holds what that ended with, one below what closes the raster; a column on each side spares every
+        look at a neighbour the question whether it leaves the raster.
+        """
+        self._labels = np.empty((self._rows + 2, len(above)), above.dtype)
+        self._labels[0] = above
+        self._labels[:, [0, -1]] = self._outside
+        self._scores, self._filled = None, 0
 
     def _take(self, labels: Any, confidence: Labels | None, valid: Mask | None) -> None:
         """Put rows into the strip."""
         if self._dtype is None:
-            self._prepare(labels.dtype)
+            self._choose(labels.dtype)
         rows = slice(self._filled + 1, self._filled + 1 + len(labels))
         room = self._labels[rows, 1:-1]
         room[:] = labels
@@ -225,184 +242,79 @@ class Polygonizer:
             room[np.isin(labels, skip)] = self._outside
         if valid is not None:
             room[~valid] = self._outside
-        if confidence is not None and self._confidence is None:
-            self._confidence = np.full(self._labels.shape, NODATA, np.uint8)
-        if self._confidence is not None:
-            self._confidence[rows, 1:-1] = NODATA if confidence is None else confidence
+        if confidence is not None and self._scores is None:
+            self._scores = np.full(self._labels.shape, NODATA, np.uint8)
+        if self._scores is not None:
+            self._scores[rows, 1:-1] = NODATA if confidence is None else confidence
         self._filled += len(labels)
 
-    def _work(self, rows: int) -> PolygonBatch:
-        """The polygons that end above the last of the rows that wait.
+    def _work(self, rows: int, left: int) -> list[PolygonBatch]:
+        """The polygons that end above the last of the rows that wait, but for those of the last ``left`` strips.
 
-        Only what joins components across strips has to be done in order; strips are traced before, and polygons made
-        after it, by threads of their own.
+        Only what joins components across strips has to be done in order; strips are outlined before, and polygons made
+        after it, by threads of their own. How far they are ahead never depends on time, nor does what comes back.
         """
-        cuts = self._cuts(rows)
-        with ThreadPoolExecutor(_THREADS) as pool:
-            made = [pool.submit(self._finished, *self._join(*found)) for found in self._traced(pool, cuts)]
-            batches = [future.result() for future in made]
-        self._labels[0] = self._labels[rows]
-        self._filled = 0
-        return PolygonBatch.join(batches)
+        labels, scores, top = self._labels, self._scores, self._top
+        batches: list[PolygonBatch] = []
+        for cut in self._cuts(rows):
+            part = slice(cut.start, cut.stop + 1)
+            confidence = None if scores is None else scores[part]
+            self._outlines.append(
+                self._start(self._outliner.outline, labels[part], self._outside, confidence, top + cut.start)
+            )
+            batches += self._settle(self._ahead)
+        self._top += rows
+        self._prepare(labels[rows])
+        return batches + self._settle(left)
+
+    def _settle(self, left: int) -> list[PolygonBatch]:
+        """Join what is outlined, and take the polygons that are made, until no more than ``left`` of each wait."""
+        batches = []
+        while len(self._outlines) > left:
+            outline = self._outlines.popleft().result([*self._made, *self._outlines])
+            self._made.append(self._start(self._finished, *self._join(outline)))
+            while len(self._made) > max(left, 1):
+                batches.append(self._made.popleft().result([*self._outlines, *self._made]))
+        while len(self._made) > left:
+            batches.append(self._made.popleft().result(self._made))
+        return batches
+
+    def _start(self, work: Callable[..., T], *given: Any) -> Task[T]:
+        """Begin some work, or do it at once where it is too little for a thread."""
+        if self._ahead and self._pool is None:
+            self._pool = ThreadPoolExecutor(1)
+        return Task(self._pool, work, *given)
 
     def _cuts(self, rows: int) -> list[slice]:
-        """The rows that wait in strips that are neither too large nor too full of borders."""
+        """The rows that wait in strips that are not too full of borders."""
         some = self._labels[1 : rows + 1 : _SAMPLE]
         borders = np.count_nonzero(some[:, 1:] != some[:, :-1]) * rows / len(some)
-        count = max(1, min(rows, math.ceil(max(borders / _MANY_BORDERS, rows * some.shape[1] / _STRIP_PIXELS))))
+        count = max(1, min(rows, math.ceil(borders / _MANY_BORDERS)))
         return [slice(*cut) for cut in pairwise(rows * part // count for part in range(count + 1))]
 
-    def _traced(self, pool: ThreadPoolExecutor, cuts: list[slice]) -> Iterator[tuple[slice, Strip, Ints, Points]]:
-        """Rows, their strip, and its borders as they are drawn; no more is done ahead than there are threads."""
-        waiting: deque[Future[tuple[slice, Strip, Ints, Points]]] = deque()
-        top = self._top
-        for number in range(len(cuts)):
-            for rows in cuts[number + len(waiting) : number + _THREADS]:
-                waiting.append(pool.submit(self._trace, rows, top))
-            yield waiting.popleft().result()
-
-    def _trace(self, rows: slice, top: int) -> tuple[slice, Strip, Ints, Points]:
-        strip = Strip(self._labels[rows.start : rows.stop + 1], self._outside)
-        return rows, strip, *self._drawn(strip, top + rows.start)
-
-    def _join(self, rows: slice, strip: Strip, start: Ints, xy: Points) -> tuple[_Components, Mask, Pieces]:
+    def _join(self, strip: Outline) -> tuple[Components, Mask, Pieces]:
         """(components, which of them end above the last row of a strip, the pieces of these); others are kept."""
-        before = len(self._open)
-        rises = strip.sides.leaves == UP
-        slot = self._above[np.searchsorted(strip.crossing, strip.sides.node[rises])]
-        joint, count = components(before + strip.count, slot, before + strip.component[rises])
-        old, self._joint = joint[:before], joint[before:]
-        owner = self._joint[strip.component]
-        found = self._measure(strip, old, owner, count, start, xy)
-        if self._confidence is not None:
-            # The first row is above the strip, where it was counted.
-            scores = self._confidence[rows.start : rows.stop + 1].copy()
-            scores[0] = NODATA
-            self._score(strip, found, scores.ravel(), old)
+        before, here = len(self._open), len(strip.found)
+        slots, parts = strip.rises
+        joint, count = components(before + here, self._above[slots], before + parts)
+        old, own = joint[:before], joint[before:]
+        found = Components.merged([(self._open, old), (strip.found, own)], count)
 
-        leaving = (strip.sides.node >= strip.lower) & (strip.sides.leaves == NORTH)
+        slots, parts = strip.leaves
         ended = np.ones(count, bool)
-        ended[owner[leaving]] = False
+        ended[own[parts]] = False
         number = np.cumsum(~ended) - 1
-        pieces = self._pieces(strip, owner, start, xy)
-        over = ended[owner]
+        pieces = replace(strip.pieces, owner=own[strip.pieces.owner])
+        over = ended[pieces.owner]
         done = Pieces.join([pieces.take(over), *self._shelf.sort_out(old, ended, number)])
         self._shelf.put(pieces.take(~over), number)
 
-        self._above = np.full(len(strip.place) - strip.lower, -1, np.int64)
-        self._above[strip.sides.node[leaving] - strip.lower] = number[owner[leaving]]
+        self._above = np.full(strip.under, -1, np.int64)
+        self._above[slots] = number[own[parts]]
         self._open = found.take(~ended)
-        self._top += strip.height
         return found, ended, done
 
-    def _drawn(self, strip: Strip, top: int) -> tuple[Ints, Points]:
-        """(where each arc begins, its vertices as they are drawn: col + row j)."""
-        points = strip.col + (strip.line + float(top)) * 1j
-        arcs = points[strip.path]
-        if not (self._simplify or self._smooth):
-            return strip.start, arcs
-        drawn = Arcs(arcs.view(np.float64).reshape(-1, 2), strip.start, strip.loop)
-        if self._simplify:
-            drawn = simplify(drawn, self._simplify)
-        if self._smooth:
-            drawn = smooth(drawn, self._smooth)
-        return drawn.start, np.ascontiguousarray(drawn.xy).view(np.complex128).ravel()
-
-    def _measure(self, strip: Strip, old: Ints, owner: Ints, count: int, start: Ints, xy: Points) -> _Components:
-        """What is known of each component: what was known before, and what the strip adds.
-
-        Args:
-            strip: The strip.
-            old: The component of each one that was open before.
-            owner: The component of each side.
-            count: How many components there are now.
-            start, xy: As ``_drawn`` gives them.
-        """
-        sides, known = strip.sides, self._open
-        traced = np.flatnonzero(sides.arc >= 0)
-        arc, own = sides.arc[traced], owner[traced]
-        found = _Components.of_size(count)
-        found.class_id[owner] = strip.side_label // 4 if self._split else strip.side_label
-        found.pixels[:] = _sums(owner, strip.side_area, count)
-        along = np.where(sides.forward[traced], 1, -1)
-        if self._ruler.cell is not None and start is strip.start:
-            areas = self._ruler.cell * strip.area
-        else:
-            areas = _by_arc(self._ruler.under(xy.real, xy.imag, self._top), start)
-        found.area[:] = _sums(own, along * areas[arc], count)
-        found.perimeter[:] = _sums(own, _by_arc(self._ruler.steps(xy.real, xy.imag), start)[arc], count)
-        falls = np.flatnonzero(sides.end >= strip.lower)
-        bottom = np.full(2, float(self._top + strip.height))
-        under = self._ruler.under(np.arange(2.0), bottom, self._top)[0] if len(falls) else 0.0
-        wide = strip.col[sides.end[falls] + 1] - strip.col[sides.end[falls]]
-        found.area[:] += _sums(owner[falls], wide * under, count)
-
-        begin = np.flatnonzero(strip.first_node < len(strip.place))
-        node = strip.first_node[begin]
-        width = self._geobox.shape[1]
-        np.minimum.at(found.first, self._joint[begin], (self._top + strip.line[node]) * width + strip.col[node])
-        np.minimum.at(found.first, old, known.first)
-        np.maximum.at(found.last, own, self._top + strip.line[strip.greatest[arc]] - 1)
-        for name in ("pixels", "area", "perimeter"):
-            np.add.at(getattr(found, name), old, getattr(known, name))
-        return found
-
-    def _score(self, strip: Strip, found: _Components, values: Labels, old: Ints) -> None:
-        """Add the confidence of the strip's pixels, and what was known before."""
-        begin, part = strip.runs()
-        inside = part >= 0
-        own = self._joint[part[inside]]
-        some = values != NODATA
-        for column, rows in ((found.score, np.where(some, values, 0)), (found.scored, some)):
-            column += _sums(own, np.add.reduceat(rows, begin, dtype=np.int64)[inside], len(column))
-        np.minimum.at(found.worst, own, np.minimum.reduceat(values, begin)[inside])
-        for name in ("score", "scored"):
-            np.add.at(getattr(found, name), old, getattr(self._open, name))
-        np.minimum.at(found.worst, old, self._open.worst)
-
-    def _pieces(self, strip: Strip, owner: Ints, start: Ints, xy: Points) -> Pieces:
-        """The sides of the strip's borders, each with its component."""
-        sides, width = strip.sides, self._geobox.shape[1] + 1
-        cut = strip.crossing
-        vertex = (self._top + strip.line) * width + strip.col
-        straight = (strip.edges[cut] & (EAST_EDGE | WEST_EDGE)) == 0
-        if self._simplify or self._smooth:
-            straight[:] = False
-        passed = np.zeros(len(strip.place), bool)
-        passed[cut[straight]] = True
-        passed[strip.lower :] = True
-
-        arc, size = sides.arc, np.diff(start)
-        rows = xy.imag * width + xy.real
-        lowest = np.minimum.reduceat(rows, start[:-1])
-        hits = np.flatnonzero(rows == np.repeat(lowest, size))[::-1]
-        at_arc = np.searchsorted(start, hits, side="right") - 1
-        place = np.empty(len(size), np.int64)
-        place[at_arc] = hits - start[at_arc]
-
-        step = np.where(sides.forward, 1, -1)
-        count = size[arc] - 1
-        begin = np.where(sides.forward, start[arc], start[arc] + count)
-        closed = (sides.node == sides.end) & ~sides.forward
-        at = np.where(sides.forward, place[arc], count - place[arc])
-        at[closed] %= count[closed]
-        low = lowest[arc]
-        skips = passed[sides.node]
-        begin, count, at = begin + skips * step, count - skips, at - skips
-
-        stubs = np.flatnonzero(arc < 0)
-        rises = sides.leaves[stubs] == UP
-        node = sides.node[stubs]
-        begin[stubs] = len(xy) + np.searchsorted(cut, node)
-        count[stubs], step[stubs], at[stubs] = rises & ~passed[node], 1, 0
-        low[stubs] = vertex[node]
-        meeting = np.where(strip.meets(), vertex[sides.end], -1)
-        points = np.concatenate([xy, strip.col[cut] + (strip.line[cut] + float(self._top)) * 1j])
-        names = CODES * vertex[sides.node] + sides.leaves
-        follow = CODES * vertex[sides.end] + strip.ways
-        return Pieces(owner, names, follow, meeting, begin, count, step, low, at, points)
-
-    def _finished(self, found: _Components, ended: Mask, pieces: Pieces) -> PolygonBatch:
+    def _finished(self, found: Components, ended: Mask, pieces: Pieces) -> PolygonBatch:
         """The polygons of the components that have ended, in their order."""
         some = np.flatnonzero(ended)
         if not len(some):
@@ -435,51 +347,6 @@ def polygonize(
     """
     polygonizer = Polygonizer(geobox, skip)
     return PolygonBatch.join([polygonizer.feed(labels, confidence), polygonizer.finish()])
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Components:
-    """What is known of some components, as columns; ``first`` is a pixel's index, ``score`` a sum of confidences."""
-
-    class_id: Ints
-    first: Ints
-    last: Ints
-    pixels: Ints
-    area: Floats
-    perimeter: Floats
-    score: Ints
-    scored: Ints
-    worst: Ints
-
-    def __len__(self) -> int:
-        return len(self.first)
-
-    @classmethod
-    def of_size(cls, count: int) -> _Components:
-        """Components of which nothing is known."""
-        class_id, pixels, score, scored = (np.zeros(count, np.int64) for _ in range(4))
-        area, perimeter = np.zeros(count), np.zeros(count)
-        first, last = np.full(count, np.iinfo(np.int64).max), np.full(count, -1)
-        return cls(class_id, first, last, pixels, area, perimeter, score, scored, np.full(count, int(NODATA)))
-
-    def take(self, which: Mask | Ints) -> _Components:
-        """Some of the components."""
-        return _Components(*(getattr(self, column.name)[which] for column in fields(self)))
-
-
-def _sums(group: Ints, values: NDArray[Any], count: int) -> NDArray[Any]:
-    """The sum of the values of each of ``count`` groups; sums of integers are exact below 2**53."""
-    return np.bincount(group, values, minlength=count).astype(values.dtype, copy=False)
-
-
-def _by_arc(steps: Floats, start: Ints) -> Floats:
-    """The sum over each arc of something that is known from vertex to vertex."""
-    if len(start) < 2:
-        return np.zeros(0)
-    # A step from the last vertex of an arc to the first of the next one is none.
-    steps = np.append(steps, 0.0)
-    steps[start[1:] - 1] = 0
-    return np.asarray(np.add.reduceat(steps, start[:-1]))
 
 
 def _no_polygons() -> PolygonBatch:
