@@ -24,7 +24,7 @@ from rasterio.features import rasterize
 
 from rs_segment.errors import PixelTypeError
 from rs_segment.geobox import GeoBox
-from rs_segment.polygons import PolygonBatch, Polygonizer, polygonize
+from rs_segment.polygons import PolygonBatch, Polygonizer, polygonize, polygonizer
 
 Raster = NDArray[np.uint8]
 Numbers = NDArray[np.int64]
@@ -290,6 +290,29 @@ def test_any_grid_has_the_same_rings(transform: Affine) -> None:
     assert np.allclose(pixels, np.rint(pixels), rtol=0, atol=1e-5)
     geometry = shapely.set_coordinates(batch.geometry.copy(), np.rint(pixels))
     assert keys(batch.class_id, geometry) == keys(*gdal_polygons(raster, raster != NODATA))
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    seed=st.integers(0, 999),
+    shape=st.tuples(st.integers(1, 60), st.integers(1, 40)),
+    heights=st.lists(st.integers(1, 30), min_size=1, max_size=3),
+    block=st.integers(1, 900),
+)
+def test_a_second_thread_changes_nothing(seed: int, shape: tuple[int, int], heights: list[int], block: int) -> None:
+    raster = grains(np.random.default_rng(seed), *shape, 4).astype(np.uint8)
+    confidence = np.random.default_rng(seed).integers(0, 256, shape).astype(np.uint8)
+    metric = grid(raster, crs=CRS.from_epsg(32640))
+    alone = stream(raster, metric, heights, confidence=confidence, block=block)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(polygonizer, "_FEW_PIXELS", 0)
+        patch.setattr(polygonizer, "_MANY_BORDERS", 200)
+        helped = stream(raster, metric, heights, confidence=confidence, block=block)
+    assert_same(helped, alone)
+    for name in ("area_m2", "perimeter_m"):
+        assert np.allclose(getattr(helped, name), getattr(alone, name), rtol=1e-12)
+    for name in ("pixels", "confidence", "confidence_min"):
+        assert np.array_equal(getattr(helped, name), getattr(alone, name), equal_nan=name != "pixels")
 
 
 def test_the_caller_may_use_the_array_again() -> None:

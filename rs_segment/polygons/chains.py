@@ -87,10 +87,11 @@ def _walk(
     while len(walk):
         far = far + (1 if step is None else step[place])
         place = before[place]
-        there = leads[place]
+        # Whatever is picked three times is picked faster by number.
+        there = np.flatnonzero(leads[place])
         arrived = walk[there]
         to[arrived], length[arrived] = owner[place[there]], far[there]
-        going = ~there
+        going = np.flatnonzero(~leads[place])
         walk, place, far = walk[going], place[going], far[going]
         owner[place], back[place] = walk, far
     return to, length
@@ -106,6 +107,7 @@ def _lowest(before: Ints, first: NDArray[np.bool_]) -> NDArray[np.bool_]:
     key ^= key >> np.uint32(16)
     down = key < key[before]
     leads = np.ones(len(before), bool)
-    leads[before[~first]] = ~down[~first]
+    inner = np.flatnonzero(~first)
+    leads[before[inner]] = ~down[inner]
     leads &= down
     return leads

@@ -64,6 +64,7 @@ class Pieces:
 
     def take(self, which: Any) -> Pieces:
         """Some of the pieces, on the same points."""
+        which = np.flatnonzero(which) if which.dtype == bool else which
         columns: dict[str, Any] = {c.name: getattr(self, c.name)[which] for c in fields(self)[:-1]}
         return replace(self, **columns)
 

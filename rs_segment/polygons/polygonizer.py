@@ -42,6 +42,7 @@ _FEW_PIXELS = 1 << 19
 _MANY_BORDERS = 1 << 17
 _SAMPLE = 8
 _AHEAD = 2
+_LARGEST_BLOCK = (1 << 25) - (1 << 13)
 _FAR = 1 << 60
 _WIDER = {1: np.int16, 2: np.int32, 4: np.int64, 8: np.int64}
 
@@ -283,6 +284,7 @@ class Polygonizer:
         """Begin some work, or do it at once where it is too little for a thread."""
         if self._ahead and self._pool is None:
             self._pool = ThreadPoolExecutor(1)
+            _keep_memory()
         return Task(self._pool, work, *given)
 
     def _cuts(self, rows: int) -> list[slice]:
@@ -347,6 +349,15 @@ def polygonize(
     """
     polygonizer = Polygonizer(geobox, skip)
     return PolygonBatch.join([polygonizer.feed(labels, confidence), polygonizer.finish()])
+
+
+def _keep_memory() -> None:
+    """Let glibc keep what a strip used for the next one.
+
+    It gives memory back, to take it anew page by page, in amounts that grow with the largest block that it was given
+    back (mallopt(3), M_MMAP_THRESHOLD). This one is never touched.
+    """
+    np.empty(_LARGEST_BLOCK, np.uint8)
 
 
 def _no_polygons() -> PolygonBatch:

@@ -66,7 +66,12 @@ class Ruler:
         if self._planar:
             t, unit = self._geobox.transform, self._geobox.unit_metres
             if t.b == 0 and t.d == 0:
-                return np.asarray(np.hypot(run * (t.a * unit), fall * (t.e * unit)))
+                wide, deep = np.abs(run * (t.a * unit)), np.abs(fall * (t.e * unit))
+                # Most steps are along rows or columns, and roots are slow.
+                steep = np.flatnonzero(np.minimum(wide, deep))
+                steps = wide + deep
+                steps[steep] = np.hypot(wide[steep], deep[steep])
+                return np.asarray(steps)
             return np.asarray(np.hypot(t.a * run + t.b * fall, t.d * run + t.e * fall) * unit)
         wide, deep = self._at(y, self._across), self._at(y, self._down)
         return np.asarray(np.hypot(run * (wide[1:] + wide[:-1]) / 2, np.diff(deep)))

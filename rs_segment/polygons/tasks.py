@@ -31,7 +31,10 @@ class Task(Generic[T]):
         """Do it here and now, if nobody has begun."""
         if self._future.cancel():
             self._future = Future()
-            self._future.set_result(self._work(*self._given))
+            try:
+                self._future.set_result(self._work(*self._given))
+            except BaseException as error:
+                self._future.set_exception(error)
 
     def result(self, others: Iterable[Task[Any]] = ()) -> T:
         """What came of it, or the error; while another is at it, ``others`` are done here."""

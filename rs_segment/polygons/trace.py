@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from .chains import Ints, ranks
 from .ragged import ragged
+from .seldom import Seldom
 
 Bools = NDArray[np.bool_]
 
@@ -103,7 +104,7 @@ class Strip:
         found &= west | east
         # What crosses the upper line is cut there, and so is what crosses the lower.
         found[:width] |= north[:width]
-        inner = np.flatnonzero(found)
+        inner = Seldom(found).places()
         under = np.flatnonzero(self.beside[size + 1 :]) + size + 1
         self.place = np.concatenate([inner, under])
         edges = east[inner] * np.uint8(_E)
@@ -296,8 +297,7 @@ class Strip:
 
     def _left_of(self, node: Ints) -> Ints:
         """The sides that look, from the left, at the pixels to the upper right of some nodes."""
-        edges = np.flatnonzero(self.beside)
-        left = edges[np.searchsorted(edges, self.place[node] + 1) - 1]
+        left = Seldom(self.beside).last(self.place[node])
         row = left // self.width
         cut = row == 0
         side = np.empty(len(node), np.int64)
