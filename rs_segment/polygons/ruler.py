@@ -68,7 +68,7 @@ class Ruler:
             if t.b == 0 and t.d == 0:
                 wide, deep = np.abs(run * (t.a * unit)), np.abs(fall * (t.e * unit))
                 # Most steps are along rows or columns, and roots are slow.
-                steep = np.flatnonzero(np.minimum(wide, deep))
+                steep = np.flatnonzero(np.minimum(wide, deep) > 0)
                 steps = wide + deep
                 steps[steep] = np.hypot(wide[steep], deep[steep])
                 return np.asarray(steps)

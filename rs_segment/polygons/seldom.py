@@ -25,7 +25,7 @@ class Seldom:
 
     def places(self) -> Ints:
         """int64 (m,), where they are true, as ``flatnonzero`` tells it."""
-        within = np.flatnonzero(self._flags.reshape(-1, _BYTES)[self._some])
+        within = np.flatnonzero(self._words[self._some].view(np.bool_))
         found: Ints = (_BYTES * self._some)[within // _BYTES]
         found += within % _BYTES
         return found

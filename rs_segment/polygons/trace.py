@@ -141,11 +141,12 @@ class Strip:
         southward = label[corner + 1] > label[corner]
         source, target = np.where(southward, top, bottom), np.where(southward, bottom, top)
         begins, ends = ~self._bends[source], ~self._bends[target]
-        inner = ~(begins | ends)
+        inner = np.flatnonzero(~(begins | ends))
+        earlier = self._edge[source[inner]]
         self._before = np.arange(len(start))
-        self._before[self._edge[target[inner]]] = self._edge[source[inner]]
+        self._before[self._edge[target[inner]]] = earlier
         self._last = np.ones(len(start), bool)
-        self._last[self._edge[source[inner]]] = False
+        self._last[earlier] = False
         self._directed = source, target
         self._from_end, self._to_end = np.flatnonzero(begins & ~ends), np.flatnonzero(ends & ~begins)
         self._between_ends = np.flatnonzero(begins & ends)
