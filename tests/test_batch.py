@@ -1,0 +1,278 @@
+"""The laws of many scenes: the same bytes as one by one, nothing done twice, every failure named."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from archives import OPTIONS, PLAIN, PLAN, archive, contents, deadly, one_by_one, rs_segment, run
+from archives import fake_model as fake_model
+from fakes import make_scene
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rs_segment import Compute, Length, Outputs, Plan, Shapes, Size, View, fingerprint
+from rs_segment.agenda import in_shard
+from rs_segment.batch import Effort
+from rs_segment.errors import OptionError
+from rs_segment.forecast import forecast
+from rs_segment.job import Job, Outcome, Recipe, revive, to_json
+from rs_segment.manifest import Output
+from rs_segment.source import Source
+
+pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+
+
+def test_two_hundred_scenes_five_of_them_broken(tmp_path: Path) -> None:
+    where, out = tmp_path / "in", tmp_path / "out"
+    good = archive(where, 195)
+    cut = make_scene(where / "cut.tif")
+    cut.write_bytes(cut.read_bytes()[:300])
+    (where / "page.tif").write_text("<html>404</html>")
+    (where / "empty.tif").touch()
+    make_scene(where / "two.tif", bands=2)
+    deadly(where)
+    told = rs_segment(where, "-o", out, *OPTIONS, "--workers", 2, "--attempts", 2, "--json")
+    assert told.exit_code == 3, told.output
+    report = json.loads(told.stdout)
+    assert report["done"] == 195
+    named = {failed["id"]: failed["message"] for failed in report["failed"]}
+    assert named.keys() == {"cut", "page", "empty", "two", "deadly"}
+    assert "killed" in named["deadly"]
+    assert "0 bytes" in named["empty"]
+    made = contents(out)
+    assert made.items() >= one_by_one(good[:16], tmp_path / "one").items()
+
+    before = {p.name: p.stat().st_mtime_ns for p in out.glob("scene-*")}
+    (where / "deadly.tif").unlink()
+    again = rs_segment(where, "-o", out, *OPTIONS, "--workers", 0, "--json")
+    assert again.exit_code == 3
+    report = json.loads(again.stdout)
+    assert report["done_before"] == report["done"] == 195
+    assert len(report["failed"]) == 4
+    assert {p.name: p.stat().st_mtime_ns for p in out.glob("scene-*")} == before
+
+
+def test_results_are_those_of_one_by_one(tmp_path: Path) -> None:
+    sources = archive(tmp_path / "in", 9)
+    outputs = Outputs(confidence=True, probabilities=True)
+    expected = one_by_one(sources, tmp_path / "one", outputs)
+    assert len(expected) == 9 * 8
+    here = run(sources, tmp_path / "here", outputs=outputs)
+    there = run(sources, tmp_path / "there", outputs=outputs, workers=2)
+    assert here.exit_code == there.exit_code == 0
+    assert contents(tmp_path / "here") == contents(tmp_path / "there") == expected
+    for record in there.records:
+        assert record.holds(tmp_path / "there", full=True)
+        assert {o.path for o in record.outputs} >= {f"{record.id}_classes.tif", f"{record.id}_classes.gpkg"}
+        assert record.result["classes"] == f"{record.id}_classes.tif"
+        assert sum(a["pixels"] for a in record.result["areas"]) + record.result["nodata_pixels"] == record.pixels
+
+
+def whats(sources: list[Source], folder: Path, check: Any = "quick", **given: Any) -> list[str]:
+    outputs, view = given.pop("outputs", PLAIN), given.pop("view", View())
+    recipe = Recipe(given.pop("model", "fake"), view, given.pop("plan", PLAN), given.pop("compute", Compute()), outputs)
+    return [p.what for p in forecast(sources, folder, recipe, Effort(check=check))]
+
+
+def test_what_changed_is_done_again_and_nothing_else(tmp_path: Path, fake_model: Path) -> None:
+    sources = archive(tmp_path / "in", 4)
+    out, done = tmp_path / "out", ["done"] * 4
+    assert whats(sources, out) == ["new"] * 4
+    assert not out.exists()
+    run(sources, out)
+    expected = contents(out)
+    assert whats(sources, out) == done
+    assert whats(sources, out, compute=Compute(batch=7, readers=1)) == done
+    assert whats(sources, out, plan=Plan(tile=48, overlap=16)) == ["changed"] * 4
+    assert whats(sources, out, outputs=Outputs(polygons=False, confidence=True)) == ["changed"] * 4
+    assert whats(sources, out, view=View(nodata=7)) == ["changed"] * 4
+    make_scene(Path(sources[0].location), (33, 44))
+    (out / "scene-001_classes.tif").unlink()
+    (out / "scene-002_classes.tif").write_bytes(b"something else")
+    raster = out / "scene-003_classes.tif"
+    stat = raster.stat()
+    raster.write_bytes(raster.read_bytes()[:-1] + b"!")
+    os.utime(raster, ns=(1, stat.st_mtime_ns))
+    assert whats(sources, out) == ["changed", "changed", "changed", "done"]
+    assert whats(sources, out, "full") == ["changed"] * 4
+    assert run(sources, out, check="full").exit_code == 0
+    again = contents(out)
+    assert {name for name in again if again[name] != expected[name]} <= {
+        f"scene-000_classes{end}" for end in (".tif", ".tif.aux.xml", ".qml")
+    }
+    assert whats(sources, out, "full") == done
+    card = fake_model / "model.json"
+    card.write_text(card.read_text().replace("class 1", "class one"))
+    assert whats(sources, out) == ["changed"] * 4
+
+
+def test_an_area_of_interest_is_known_by_what_it_holds(tmp_path: Path) -> None:
+    aoi = tmp_path / "aoi.geojson"
+    aoi.write_text("one")
+    first = fingerprint.of_options(View(aoi=aoi), PLAN, Compute(), PLAIN)
+    os.utime(aoi, (1, 1))
+    assert fingerprint.of_options(View(aoi=str(aoi)), PLAN, Compute(), PLAIN) == first
+    aoi.write_text("two")
+    assert fingerprint.of_options(View(aoi=aoi), PLAN, Compute(), PLAIN) != first
+
+
+@settings(deadline=None, max_examples=50)
+@given(names=st.sets(st.text(max_size=12), max_size=30), count=st.integers(1, 9))
+def test_shards_are_disjoint_and_together_all(names: set[str], count: int) -> None:
+    for name in names:
+        assert [in_shard(name, index, count) for index in range(1, count + 1)].count(True) == 1
+
+
+def test_shards_make_one_whole(tmp_path: Path) -> None:
+    sources = archive(tmp_path / "in", 8)
+    parts = [run(sources, tmp_path / "out", shard=(index, 3)) for index in (1, 2, 3)]
+    assert sorted(r.id for part in parts for r in part.records) == [s.id for s in sources]
+    assert not (tmp_path / "out" / "index.html").exists()
+    whole = run(sources, tmp_path / "out")
+    assert len(whole.skipped) == 8
+    assert (tmp_path / "out" / "index.html").exists()
+    with pytest.raises(OptionError, match="1 to 3"):
+        run(sources, tmp_path / "out", shard=(0, 3))
+
+
+def test_files_of_others_are_not_replaced(tmp_path: Path) -> None:
+    sources = archive(tmp_path / "in", 2)
+    out = tmp_path / "out"
+    out.mkdir()
+    own = out / "scene-001_classes.tif"
+    own.write_text("mine")
+    for _ in range(2):
+        report = run(sources, out)
+        assert [r.id for r in report.failed] == ["scene-001"]
+        assert "already there" in report.failed[0].message
+        assert own.read_text() == "mine"
+    assert run(sources, out, outputs=Outputs(polygons=False, overwrite=True)).exit_code == 0
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "index.html").write_text("mine")
+    with pytest.raises(OptionError, match="of no batch"):
+        run(sources, tmp_path / "new")
+
+
+def test_two_archives_do_not_share_names(tmp_path: Path) -> None:
+    first, second = archive(tmp_path / "2020", 2), archive(tmp_path / "2021", 3)
+    out = tmp_path / "out"
+    run(first, out)
+    before = contents(out)
+    for _ in range(2):
+        report = run(second, out)
+        assert [r.id for r in report.failed] == ["scene-000", "scene-001"]
+        assert "2020" in report.failed[0].message
+        assert "2021" in report.failed[0].message
+        assert contents(out).items() >= before.items()
+        assert len(run(first, out).skipped) == 2
+    assert run(second, out, outputs=Outputs(polygons=False, overwrite=True)).exit_code == 0
+    assert contents(out) == one_by_one(second, tmp_path / "one")
+
+
+def test_an_archive_may_move(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sources = archive(tmp_path / "in", 2)
+    run(sources, tmp_path / "out")
+    (tmp_path / "in").rename(tmp_path / "moved")
+    monkeypatch.chdir(tmp_path / "moved")
+    moved = [Source(s.id, Path(s.location).name) for s in sources]
+    assert len(run(moved, tmp_path / "out").skipped) == 2
+    make_scene(Path(moved[0].location), (20, 21))
+    report = run(moved, tmp_path / "out")
+    assert (report.exit_code, report.skipped) == (0, ("scene-001",))
+
+
+def test_it_stops_when_enough_have_failed(tmp_path: Path) -> None:
+    sources = archive(tmp_path / "in", 5)
+    for source in sources[1:4]:
+        Path(source.location).unlink()
+    report = run(sources, tmp_path / "out", max_failures=2)
+    assert [r.id for r in report.failed] == ["scene-001", "scene-002"]
+    assert report.left == ("scene-003", "scene-004")
+    assert report.exit_code == 3
+    (tmp_path / "in" / "scene-000.tif").write_bytes(b"")
+    told = rs_segment(tmp_path / "in", "-o", tmp_path / "two", *OPTIONS, "--workers", 0, "--fail-fast", "--json")
+    assert told.exit_code == 3
+    assert json.loads(told.stdout)["left"] == ["scene-004"]
+
+
+def test_two_scenes_of_one_name_are_refused(tmp_path: Path) -> None:
+    a, b = Source("a", "x/a.tif"), Source("A", "y/A.tif")
+    with pytest.raises(OptionError, match="x/a.tif and y/A.tif"):
+        run([a, b], tmp_path / "out")
+
+
+def test_what_cannot_be_used_is_a_failure_of_its_own(tmp_path: Path) -> None:
+    sources = [Source("a", "a.tif", refused="a.tif leads out of the catalogue"), *archive(tmp_path / "in", 1)]
+    report = run(sources, tmp_path / "out")
+    assert [(r.id, r.error, r.message) for r in report.failed] == [("a", "SceneError", sources[0].refused)]
+
+
+def test_what_travels_comes_out_as_it_went_in() -> None:
+    view = View((1, "red"), (1.0, 2.0, 3.0, 4.0), (0.0, 1.0))
+    shapes = Shapes(simplify=Length(2, "px"), min_area=Size(1, "ha"), skip=(1, "Water"))
+    job = Job("/x", "1", "m", "c", view, PLAN, Compute("cuda"), Outputs(shapes=shapes))
+    assert Job.from_json(job.to_json()) == job
+    source = Source("a", "b", ("c", "d"), (1, 1), ("red", "nir"), (1.0, 2.0, 3.0, 4.0), item="i")
+    assert revive(Source, json.loads(to_json(source))) == source
+    outcome = Outcome("done", outputs=(Output("a", 1, 2, "3"),), result={"areas": [1], "notes": []})
+    assert Outcome.from_json(outcome.to_json()).outputs == outcome.outputs
+
+
+def test_a_dry_run_lists_and_writes_nothing(tmp_path: Path) -> None:
+    sources = archive(tmp_path / "in", 3)
+    make_scene(tmp_path / "in" / "two.tif", bands=2)
+    out = tmp_path / "out"
+    told = rs_segment(tmp_path / "in", "-o", out, *OPTIONS, "--dry-run")
+    assert told.exit_code == 0, told.output
+    assert "4 scenes: 4 new" in told.stdout
+    assert "1 would fail" in told.stdout
+    assert not out.exists()
+    run(sources, out)
+    told = rs_segment(tmp_path / "in", "-o", out, *OPTIONS, "--dry-run")
+    assert "1 new" in told.stdout
+    assert "3 done" in told.stdout
+    assert "worker's time" in told.stdout
+    listed = json.loads(rs_segment(tmp_path / "in", "-o", out, *OPTIONS, "--dry-run", "--json").stdout)
+    assert [one["what"] for one in listed] == ["done"] * 3 + ["new"]
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "sentence"),
+    [
+        (["--shard", "0/3"], 2, "no part"),
+        (["--shard", "3"], 2, "no part"),
+        (["--bbox", "1,2"], 2, "4 are needed"),
+        (["--workers", "-1"], 2, "workers"),
+        (["-m", "nothing"], 4, "there is no model"),
+        (["--pattern", "*.jp2"], 4, "--pattern"),
+    ],
+)
+def test_bad_options_end_in_a_sentence(tmp_path: Path, options: list[str], code: int, sentence: str) -> None:
+    archive(tmp_path / "in", 1)
+    told = rs_segment(tmp_path / "in", "-o", tmp_path / "out", *OPTIONS, *options)
+    assert told.exit_code == code
+    assert sentence in told.stderr
+    assert "Traceback" not in told.output
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("progress", ["bar", "jsonl", "none"])
+def test_progress_tells_of_scenes_and_failures(tmp_path: Path, progress: str) -> None:
+    archive(tmp_path / "in", 3)
+    (tmp_path / "in" / "broken.tif").touch()
+    told = rs_segment(tmp_path / "in", "-o", tmp_path / "out", *OPTIONS, "--workers", "0", "--progress", progress)
+    assert told.exit_code == 3
+    assert told.stdout == ""
+    assert "1 failed" in told.stderr
+    if progress == "bar":
+        assert "Mpx/s" in told.stderr
+        assert "failed broken" in told.stderr
+    if progress == "jsonl":
+        news = [json.loads(line) for line in told.stderr.splitlines() if line.startswith("{")]
+        assert news[0] | {"event": "plan", "scenes": 4} == news[0]
+        assert [n["id"] for n in news if n["event"] == "failed"] == ["broken"]
+        assert max(n["scenes_done"] for n in news) == 3

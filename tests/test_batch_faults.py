@@ -1,0 +1,181 @@
+"""Whatever befalls a batch, those who work for it, and the servers that it reads from."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.request import urlopen
+
+import pytest
+from archives import HERE, PLAIN, PLAN, archive, child, committed, contents, one_by_one, run, said, wait_for
+from archives import fake_model as fake_model
+from fakes import FakePredictor, make_card, make_scene
+
+from rs_segment import Compute, View, crew, fingerprint, network, scene
+from rs_segment.batch import News
+from rs_segment.errors import DeviceError, ModelError, OptionError
+from rs_segment.manifest import FOLDER, Manifest, Record
+from rs_segment.source import Source
+
+pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+
+
+@pytest.fixture(scope="module")
+def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """(address of a web server that misbehaves as its paths say, its folder with a.tif)."""
+    folder = tmp_path_factory.mktemp("web")
+    make_scene(folder / "a.tif", (300, 400), tiled=True, blockxsize=128, blockysize=128, compress="deflate")
+    command = [sys.executable, str(HERE / "web_server.py"), str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
+        assert server.stdout is not None
+        yield f"http://127.0.0.1:{server.stdout.readline().strip()}", folder
+        server.kill()
+
+
+@pytest.fixture
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time limits as short as a test wants them."""
+    for name, value in (("LOW_SPEED_TIME", 1), ("MAX_RETRY", 1), ("RETRY_DELAY", 0.05)):
+        monkeypatch.setitem(scene.GDAL_OPTIONS, f"GDAL_HTTP_{name}", value)
+    monkeypatch.setenv("GDAL_HTTP_TIMEOUT", "2")
+    monkeypatch.setattr(fingerprint, "SECONDS", 0.5)
+    monkeypatch.setattr(network, "FORGET_SECONDS", 1)
+
+
+def test_nobody_can_work(tmp_path: Path, fake_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sources = archive(tmp_path / "in", 1)
+    with pytest.raises(OptionError, match="predictor"):
+        run(sources, tmp_path / "out", model=FakePredictor(make_card()), workers=2)
+    monkeypatch.setenv("FAKE_BROKEN", "ModelError")
+    for workers in (0, 1):
+        with pytest.raises(ModelError, match="are damaged"):
+            run(sources, tmp_path / "out", workers=workers)
+    monkeypatch.setenv("FAKE_BROKEN", "exit")
+    monkeypatch.setattr(crew, "STARTS", 2)
+    with pytest.raises(DeviceError, match="exit code 7 2 times"):
+        run(sources, tmp_path / "out", workers=1)
+
+
+def test_a_worker_has_the_model_and_the_folder_of_the_batch(tmp_path: Path) -> None:
+    from rs_segment import job
+
+    (tmp_path / FOLDER).mkdir()
+    (tmp_path / FOLDER / "0001.jsonl").touch()
+    told = job.Job(str(tmp_path), "0001.jsonl", "fake", "?", View(), PLAN, Compute(), PLAIN)
+    with pytest.raises(ModelError, match="another one"):
+        job.load(told)
+
+
+@pytest.mark.usefixtures("hurry")
+def test_a_server_may_misbehave(web: tuple[str, Path], tmp_path: Path) -> None:
+    address, folder = web
+    moods = ["ok", "503x4", "cut2", "404", "403", "416", "500", "norange", "hang"]
+    sources = [Source(mood, f"{address}/{mood}/a.tif") for mood in moods]
+    started = time.monotonic()
+    report = run(sources, tmp_path / "out", attempts=3)
+    assert time.monotonic() - started < 60
+    failed = {r.id: r for r in report.failed}
+    assert failed.keys() == {"404", "403", "416", "500", "norange", "hang"}
+    attempts = {name: r.attempts for name, r in failed.items()}
+    assert attempts == {"404": 1, "403": 1, "norange": 1, "416": 3, "500": 3, "hang": 3}
+    assert "404" in failed["404"].message
+    done = {r.id: r for r in report.records if r.status == "done"}
+    assert done["ok"].attempts == 1
+    assert done["503x4"].attempts > 1
+    assert done["cut2"].attempts > 1
+    rasters = {(tmp_path / "out" / f"{name}_classes.tif").read_bytes() for name in done}
+    assert len(rasters) == 1
+    with urlopen(f"{address}/asked/500") as answer:
+        asked = int(answer.read())
+    assert asked >= 3, "a failure that GDAL remembers is no attempt"
+    known = fingerprint.of_files([sources[0].location])
+    assert known[0].keys() == {"name", "etag", "bytes"}
+    assert not fingerprint.differ(known, fingerprint.of_files([f"{address}/ok/a.tif?sig=other"]))
+    make_scene(folder / "a.tif", (301, 400))
+    assert fingerprint.differ(known, fingerprint.of_files([sources[0].location]))
+    assert not fingerprint.differ(known, [{"name": known[0]["name"]}]), "a server that is away proves nothing"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_killed_at_any_moment_and_run_again(tmp_path: Path) -> None:
+    sources = archive(tmp_path / "in", 3)
+    make_scene(tmp_path / "in" / "tall.tif", (1500, 30))
+    sources.append(Source("tall", str(tmp_path / "in" / "tall.tif")))
+    expected = one_by_one(sources, tmp_path / "one")
+    out = tmp_path / "out"
+    statuses = []
+    for number, workers in ((signal.SIGKILL, 0), (signal.SIGKILL, 2), (signal.SIGINT, 0)):
+        before = said(out)
+        running = child([str(tmp_path / "in")], out, "--workers", str(workers))
+        wait_for(lambda: said(out) > before or running.poll() is not None)  # noqa: B023
+        time.sleep(random.uniform(0, 1.0))
+        running.send_signal(number)
+        _, told = running.communicate(timeout=30)
+        assert "Traceback" not in told, told
+        statuses.append(running.returncode)
+        for name, digest in contents(out).items():
+            assert digest == expected[name], f"{name} is there, but not whole"
+        records = Manifest(out).records.values()
+        assert all(r.holds(out, full=True) for r in records if r.status == "done")
+    assert set(statuses) <= {-9, 130, 0}
+    report = run(sources, out)
+    assert report.exit_code == 0
+    assert contents(out) == expected
+    assert not list(out.glob(".*.partial"))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_a_stopped_batch_says_so_and_goes_on_inside_the_scene(tmp_path: Path) -> None:
+    scene = make_scene(tmp_path / "tall.tif", (3000, 30))
+    out = tmp_path / "out"
+    running = child([str(scene)], out, "--workers", "1", "--progress", "jsonl", slow=0.05)
+    assert running.stderr is not None
+    lines = iter(running.stderr.readline, "")
+    news = next(n for n in map(json.loads, lines) if n["event"] == "progress" and committed(out, "tall"))
+    assert news["total"] == 90_000
+    started = time.monotonic()
+    running.send_signal(signal.SIGTERM)
+    _, told = running.communicate(timeout=30)
+    assert running.returncode == 143
+    assert time.monotonic() - started < 10
+    assert "the same command goes on" in told
+    assert (out / ".tall_classes.tif.partial").exists()
+    seen: list[News] = []
+    assert run([Source("tall", str(scene))], out, tell=seen.append).exit_code == 0
+    progress = [n for n in seen if n.kind == "progress"]
+    assert progress[0].total < 90_000, "what was done is not done again"
+    assert contents(out) == one_by_one([Source("tall", str(scene))], tmp_path / "one")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_two_runs_in_one_folder_share_the_work(tmp_path: Path) -> None:
+    sources = archive(tmp_path / "in", 10)
+    out = tmp_path / "out"
+    running = [child([str(tmp_path / "in")], out, "--workers", "0", "--json", slow=0.1) for _ in range(2)]
+    told = [json.loads(r.communicate(timeout=120)[0]) for r in running]
+    assert [r.returncode for r in running] == [0, 0]
+    assert [t["done"] for t in told] == [10, 10]
+    assert contents(out) == one_by_one(sources, tmp_path / "one")
+    lines = [line for file in (out / FOLDER).glob("*.jsonl") for line in file.read_bytes().splitlines()]
+    done = [r for r in map(Record.from_json, lines) if r is not None and r.status == "done"]
+    assert {r.id for r in done} == {s.id for s in sources}
+    assert len(done) <= 12, "work is not done twice, unless both begin a scene at the very same moment"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX limits")
+def test_a_full_disk_ends_the_batch(tmp_path: Path) -> None:
+    sources = [Source("big", str(make_scene(tmp_path / "big.tif", (1200, 900)))), *archive(tmp_path / "in", 2)]
+    out = tmp_path / "out"
+    full = child([s.location for s in sources], out, "--workers", "1", slow=0, before='ulimit -f 40; exec "$@"')
+    _, told = full.communicate(timeout=60)
+    assert full.returncode == 5, told
+    assert "takes no more data" in told
+    assert "Traceback" not in told
+    assert not list(out.glob("big*"))
+    assert run(sources, out).exit_code == 0
