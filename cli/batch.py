@@ -18,8 +18,8 @@ from .command import Command, Terminated, Told
 from .options import REPORTING, SEGMENTING, SHAPING, Numbers, compute, outputs, plan, view, with_options
 
 if TYPE_CHECKING:
-    from rs_segment.batch import News, Report
-    from rs_segment.forecast import Prospect
+    from rs_segment.archive.agenda import Prospect
+    from rs_segment.archive.batch import News, Report
 
 EVERY_SECONDS = 0.5
 LINE_EVERY_SECONDS = 60.0
@@ -80,10 +80,10 @@ def batch(**given: Any) -> None:
     Run it again to go on: what is done and unchanged is passed over, what was interrupted is finished, what failed or
     changed is done again. Exit code 3 where some scenes failed.
     """
-    from rs_segment.batch import Effort
-    from rs_segment.batch import batch as do_all
-    from rs_segment.catalog import Query, find
-    from rs_segment.job import Recipe
+    from rs_segment.archive.batch import Effort
+    from rs_segment.archive.batch import batch as do_all
+    from rs_segment.archive.catalog import Query, find_scenes
+    from rs_segment.archive.job import Recipe
     from rs_segment.registry import find as find_model
 
     card, aoi = find_model(given["model"]).card, given["aoi"]
@@ -96,7 +96,7 @@ def batch(**given: Any) -> None:
         datetime=given["datetime"],
         aoi=aoi if aoi is not None and Path(aoi).exists() else None,
     )
-    sources = find(given["inputs"], query)
+    sources = find_scenes(given["inputs"], query)
     recipe = Recipe(given["model"], view(given), plan(given), compute(given), outputs(given))
     effort = Effort(
         workers=given["workers"],
@@ -107,9 +107,9 @@ def batch(**given: Any) -> None:
         max_failures=1 if given["fail_fast"] else given["max_failures"],
     )
     if given["dry_run"]:
-        from rs_segment.forecast import forecast
+        from rs_segment.archive.agenda import forecast
 
-        found = forecast(sources, given["output"], recipe, effort)
+        found = forecast(sources, given["output"], recipe, given["shard"], given["check"] == "full")
         click.echo(json.dumps([asdict(one) for one in found], indent=2) if given["as_json"] else outlook(found))
         return
     with Show(given["progress"]) as show:

@@ -18,11 +18,11 @@ from click.testing import CliRunner, Result
 from fakes import ROTATED, SOUTH_UP, make_pixels, make_scene
 
 from rs_segment import Compute, Outputs, Plan, View
-from rs_segment.batch import Effort, Report, batch
-from rs_segment.job import Recipe
-from rs_segment.manifest import FOLDER
+from rs_segment.archive.batch import Effort, Report, batch
+from rs_segment.archive.job import Recipe
+from rs_segment.archive.manifest import FOLDER
+from rs_segment.archive.source import Source
 from rs_segment.segment import segment
-from rs_segment.source import Source
 from rs_segment_cli.batch import batch as command
 
 HERE = Path(__file__).parent

@@ -14,14 +14,13 @@ from fakes import make_scene
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rs_segment import Compute, Length, Outputs, Plan, Shapes, Size, View, fingerprint
-from rs_segment.agenda import in_shard
-from rs_segment.batch import Effort
+from rs_segment import Compute, Length, Outputs, Plan, Shapes, Size, View
+from rs_segment.archive import fingerprint
+from rs_segment.archive.agenda import forecast, in_shard
+from rs_segment.archive.job import Job, Outcome, Recipe, revive, to_json
+from rs_segment.archive.manifest import Output
+from rs_segment.archive.source import Source
 from rs_segment.errors import OptionError
-from rs_segment.forecast import forecast
-from rs_segment.job import Job, Outcome, Recipe, revive, to_json
-from rs_segment.manifest import Output
-from rs_segment.source import Source
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 
@@ -75,7 +74,7 @@ def test_results_are_those_of_one_by_one(tmp_path: Path) -> None:
 def whats(sources: list[Source], folder: Path, check: Any = "quick", **given: Any) -> list[str]:
     outputs, view = given.pop("outputs", PLAIN), given.pop("view", View())
     recipe = Recipe(given.pop("model", "fake"), view, given.pop("plan", PLAN), given.pop("compute", Compute()), outputs)
-    return [p.what for p in forecast(sources, folder, recipe, Effort(check=check))]
+    return [p.what for p in forecast(sources, folder, recipe, full=check == "full")]
 
 
 def test_what_changed_is_done_again_and_nothing_else(tmp_path: Path, fake_model: Path) -> None:

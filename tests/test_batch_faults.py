@@ -17,11 +17,12 @@ from archives import HERE, PLAIN, PLAN, archive, child, committed, contents, one
 from archives import fake_model as fake_model
 from fakes import FakePredictor, make_card, make_scene
 
-from rs_segment import Compute, View, crew, fingerprint, network, scene
-from rs_segment.batch import News
+from rs_segment import Compute, View, scene
+from rs_segment.archive import crew, fingerprint, network
+from rs_segment.archive.batch import News
+from rs_segment.archive.manifest import FOLDER, Manifest, Record
+from rs_segment.archive.source import Source
 from rs_segment.errors import DeviceError, ModelError, OptionError
-from rs_segment.manifest import FOLDER, Manifest, Record
-from rs_segment.source import Source
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 
@@ -63,7 +64,7 @@ def test_nobody_can_work(tmp_path: Path, fake_model: Path, monkeypatch: pytest.M
 
 
 def test_a_worker_has_the_model_and_the_folder_of_the_batch(tmp_path: Path) -> None:
-    from rs_segment import job
+    from rs_segment.archive import job
 
     (tmp_path / FOLDER).mkdir()
     (tmp_path / FOLDER / "0001.jsonl").touch()

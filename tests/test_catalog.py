@@ -19,9 +19,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rs_segment import Outputs, Plan, segment
-from rs_segment.catalog import Query, Source, find
+from rs_segment.archive.catalog import Query, Source, find_scenes
+from rs_segment.archive.hrefs import alike, safe_name
 from rs_segment.errors import AreaError, OptionError, RsSegmentError, SceneError
-from rs_segment.names import alike, safe_name
 
 EAST = Affine(10, 0, 300_000, 0, -10, 2_800_000)
 WEST = Affine(10, 0, 200_000, 0, -10, 2_800_000)
@@ -46,12 +46,12 @@ def archive(tmp_path: Path) -> Path:
 
 
 def test_a_folder_holds_its_rasters_and_no_more(archive: Path) -> None:
-    assert ids(find([str(archive)])) == ["east", "west"]
-    assert ids(find([f"{archive}/"], Query(pattern="**/*.tif"))) == ["east", "deep"]
-    assert ids(find([str(archive)], Query(pattern="sub/*"))) == ["deep"]
+    assert ids(find_scenes([str(archive)])) == ["east", "west"]
+    assert ids(find_scenes([f"{archive}/"], Query(pattern="**/*.tif"))) == ["east", "deep"]
+    assert ids(find_scenes([str(archive)], Query(pattern="sub/*"))) == ["deep"]
     for pattern, error in (("*.img", SceneError), ("/etc/*", OptionError)):
         with pytest.raises(error, match="--pattern"):
-            find([str(archive)], Query(pattern=pattern))
+            find_scenes([str(archive)], Query(pattern=pattern))
 
 
 def test_results_of_ours_are_no_scenes_what_is_only_called_so_is(archive: Path) -> None:
@@ -59,30 +59,30 @@ def test_results_of_ours_are_no_scenes_what_is_only_called_so_is(archive: Path) 
     outputs = Outputs(confidence=True, probabilities=True, polygons=False)
     segment(archive / "east.tif", archive / "east_classes.tif", predictor, plan=Plan(tile=32), outputs=outputs)
     make_scene(archive / "soil_classes.tif", transform=EAST)
-    assert ids(find([str(archive)])) == ["east", "soil_classes", "west"]
-    assert ids(find([str(archive / "*.[tT][iI][fF]")])) == ["east", "soil_classes", "west"]
+    assert ids(find_scenes([str(archive)])) == ["east", "soil_classes", "west"]
+    assert ids(find_scenes([str(archive / "*.[tT][iI][fF]")])) == ["east", "soil_classes", "west"]
 
 
 def test_files_and_globs_are_taken_in_their_order_and_once(archive: Path) -> None:
     east, west = str(archive / "east.tif"), str(archive / "west.TIF")
-    assert ids(find([west, str(archive / "e*.tif"), east, str(archive)])) == ["west", "east"]
-    assert ids(find([str(archive / "**" / "*.tif")])) == ["east", "deep"]
+    assert ids(find_scenes([west, str(archive / "e*.tif"), east, str(archive)])) == ["west", "east"]
+    assert ids(find_scenes([str(archive / "**" / "*.tif")])) == ["east", "deep"]
     bracket = make_scene(archive / "a[1].tif", transform=EAST)
-    assert find([str(bracket)])[0].id == "a-1"
+    assert find_scenes([str(bracket)])[0].id == "a-1"
 
 
 def test_what_is_not_there_is_an_error(archive: Path, tmp_path: Path) -> None:
     for name in (str(archive / "gone.tif"), str(archive / "*.gone"), "gone.gpkg", "gone.txt", "gone.json"):
         with pytest.raises(SceneError):
-            find([str(archive), name])
+            find_scenes([str(archive), name])
 
 
 def test_addresses_are_taken_as_segment_takes_them() -> None:
     given = ["https://h/a.tif?x=1", "s3://b/b.tif", "/vsicurl/http://h/c.tif", "NETCDF:cube.nc:rain"]
-    assert [s.location for s in find(given)] == given
+    assert [s.location for s in find_scenes(given)] == given
     for catalogue in ("s3://b/catalog.json", "https://h/list.txt", "https://h/index.gpkg"):
         with pytest.raises(SceneError):
-            find([catalogue])
+            find_scenes([catalogue])
 
 
 def test_a_list_names_what_lies_beside_it(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,17 +96,17 @@ def test_a_list_names_what_lies_beside_it(archive: Path, monkeypatch: pytest.Mon
         "/vsizip/x.zip/x.tif",
     ]
     (archive / "list.txt").write_text("\n".join(lines), encoding="utf-8-sig")
-    found = find([str(archive / "list.txt")])
+    found = find_scenes([str(archive / "list.txt")])
     assert ids(found) == ["east", "deep", "west", "x", "list-line-7"]
     assert found[0].location == str(archive / "east.tif")
     assert "virtual file systems" in found[-1].refused
     monkeypatch.setattr(sys, "stdin", io.StringIO("east.tif\nvrt://x\n"))
     monkeypatch.chdir(archive)
-    found = find(["-"])
+    found = find_scenes(["-"])
     assert (found[0].location, found[1].id) == (str(archive / "east.tif"), "stdin-line-2")
     (archive / "latin.lst").write_bytes(b"\xe4.tif")
     with pytest.raises(SceneError, match=r"latin\.lst cannot be read as a list"):
-        find([str(archive / "latin.lst")])
+        find_scenes([str(archive / "latin.lst")])
 
 
 def write_gpkg(path: Path, table: geopandas.GeoDataFrame) -> Path:
@@ -141,7 +141,7 @@ def table(archive: Path, **columns: Any) -> geopandas.GeoDataFrame:
 def test_an_index_names_scenes_with_their_place_and_time(kind: str, archive: Path) -> None:
     path = INDEXES[kind](archive / f"index{kind}", table(archive).iloc[: 4 if kind != ".fgb" else 3])
     # A FlatGeobuf has its rows in the order of its spatial index.
-    found = sorted(find([str(path)]), key=lambda s: (s.location == "https://h/far.tif", bool(s.refused), s.id))
+    found = sorted(find_scenes([str(path)]), key=lambda s: (s.location == "https://h/far.tif", bool(s.refused), s.id))
     assert ids(found)[:2] == ["east", "west"]
     assert found[0].location == str(archive / "east.tif")
     assert found[0].bbox == pytest.approx((55.0, 25.2, 55.1, 25.3))
@@ -150,20 +150,20 @@ def test_an_index_names_scenes_with_their_place_and_time(kind: str, archive: Pat
     assert "is not used" in found[2].refused
     if kind != ".fgb":
         assert (found[3].location, found[3].bbox, found[3].datetime) == ("https://h/far.tif", None, None)
-    assert "index-3" not in ids(find([str(path)], Query(datetime="2019")))
+    assert "index-3" not in ids(find_scenes([str(path)], Query(datetime="2019")))
     east = Query(bbox=(BETWEEN, 25, 56, 26), datetime="2020")
-    assert "east" in ids(find([str(path)], east))
-    assert "west" not in ids(find([str(path)], east))
+    assert "east" in ids(find_scenes([str(path)], east))
+    assert "west" not in ids(find_scenes([str(path)], east))
 
 
 def test_an_index_has_an_id_column_and_any_name_for_its_locations(archive: Path) -> None:
     names = table(archive, id=["a/b", 'x"', "..", "CON"]).rename(columns={"location": "file"})
     path = write_gpkg(archive / "index.gpkg", names)
     with pytest.raises(OptionError, match="say which one names the scenes with --location: .*file"):
-        find([str(path)])
+        find_scenes([str(path)])
     with pytest.raises(OptionError, match="no column 'gone'"):
-        find([str(path)], Query(location="gone"))
-    assert ids(find([str(path)], Query(location="file"))) == ["a-b", "x", "scene", "CON_"]
+        find_scenes([str(path)], Query(location="gone"))
+    assert ids(find_scenes([str(path)], Query(location="file"))) == ["a-b", "x", "scene", "CON_"]
 
 
 def test_a_table_of_stac_items_is_a_catalogue(archive: Path) -> None:
@@ -172,7 +172,7 @@ def test_a_table_of_stac_items_is_a_catalogue(archive: Path) -> None:
     rows = {"id": ["a", "b"], "assets": assets, "datetime": ["2020-05-01T00:00:00Z"] * 2}
     places = [shapely.box(0, 0, 1, 1)] * 2
     path = write_parquet(archive / "items.parquet", geopandas.GeoDataFrame(rows, geometry=places, crs="EPSG:4326"))
-    found = find([str(path)], Query(names=("red", "green", "blue")))
+    found = find_scenes([str(path)], Query(names=("red", "green", "blue")))
     assert found[0].assets == tuple(str(archive / f"{c}0.tif") for c in ("red", "green", "blue"))
     assert (found[0].bbox, found[0].datetime) == ((0, 0, 1, 1), "2020-05-01T00:00:00Z")
     assert "virtual file systems" in found[1].refused
@@ -183,13 +183,13 @@ def test_a_table_of_stac_items_is_a_catalogue(archive: Path) -> None:
 def test_a_broken_index_is_named(content: bytes, kind: str, tmp_path: Path) -> None:
     (tmp_path / f"x{kind}").write_bytes(content)
     with pytest.raises(RsSegmentError, match=f"x{kind}"):
-        find([str(tmp_path / f"x{kind}")])
+        find_scenes([str(tmp_path / f"x{kind}")])
 
 
 def test_places_of_files_are_looked_up_where_they_are_asked_for(archive: Path) -> None:
     make_scene(archive / "nowhere.tif", crs=None)
     (archive / "broken.tif").write_bytes(b"II*\0 broken")
-    found = find([str(archive)], Query(bbox=(BETWEEN, 25, 56, 26)))
+    found = find_scenes([str(archive)], Query(bbox=(BETWEEN, 25, 56, 26)))
     assert ids(found) == ["broken", "east", "nowhere"]
     by_id = {s.id: s for s in found}
     assert by_id["east"].bbox[0] > BETWEEN  # type: ignore[index]
@@ -198,7 +198,7 @@ def test_places_of_files_are_looked_up_where_they_are_asked_for(archive: Path) -
 
 
 def test_a_time_that_nobody_tells_is_no_reason_to_be_silent(archive: Path) -> None:
-    found = find([str(archive)], Query(datetime="2020"))
+    found = find_scenes([str(archive)], Query(datetime="2020"))
     assert all("nothing tells its time" in s.refused for s in found)
     assert len(found) == 2
 
@@ -206,36 +206,36 @@ def test_a_time_that_nobody_tells_is_no_reason_to_be_silent(archive: Path) -> No
 def test_an_area_of_interest_may_have_any_crs(archive: Path) -> None:
     parcels = geopandas.GeoDataFrame(geometry=[shapely.box(300_000, 2_799_900, 300_050, 2_799_990)], crs="EPSG:32640")
     path = write_gpkg(archive / "aoi.gpkg", parcels.to_crs("EPSG:3857"))
-    assert ids(find([str(archive)], Query(aoi=path))) == ["east"]
+    assert ids(find_scenes([str(archive)], Query(aoi=path))) == ["east"]
     with pytest.raises(SceneError, match="none of 2 scenes lies in"):
-        find([str(archive)], Query(bbox=(0, 0, 1, 1)))
+        find_scenes([str(archive)], Query(bbox=(0, 0, 1, 1)))
     with pytest.raises(OptionError, match="do not meet"):
-        find([str(archive)], Query(aoi=path, bbox=(0, 0, 1, 1)))
+        find_scenes([str(archive)], Query(aoi=path, bbox=(0, 0, 1, 1)))
     lines = write_gpkg(archive / "lines.gpkg", parcels.boundary.to_frame())
     for wrong in (lines, archive / "gone.gpkg", archive / "notes.txt"):
         with pytest.raises(AreaError):
-            find([str(archive)], Query(aoi=wrong))
+            find_scenes([str(archive)], Query(aoi=wrong))
 
 
 @pytest.mark.parametrize("box", [(0, 5, 1, 4), (0, -91, 1, 0), (0, 0, 181, 1), (0, 0, float("nan"), 1)])
 def test_a_box_that_is_none_is_refused(box: Any, archive: Path) -> None:
     with pytest.raises(OptionError, match="--bbox"):
-        find([str(archive)], Query(bbox=box))
+        find_scenes([str(archive)], Query(bbox=box))
 
 
 @pytest.mark.parametrize("text", ["yesterday", "2021/2020", "..", ""])
 def test_a_time_that_is_none_is_refused(text: str, archive: Path) -> None:
     with pytest.raises(OptionError, match="--datetime"):
-        find([str(archive)], Query(datetime=text))
+        find_scenes([str(archive)], Query(datetime=text))
 
 
 def test_two_scenes_of_one_name_are_refused_naming_both(archive: Path, tmp_path: Path) -> None:
     other = make_scene(tmp_path / "EAST.tif", transform=EAST)
     with pytest.raises(SceneError, match=r"archive.east\.tif and .*EAST\.tif would both be called EAST_classes\.tif"):
-        find([str(archive), str(other)])
+        find_scenes([str(archive), str(other)])
     (archive / "list.txt").write_text("a b.tif\na-b.tif\nhttps://h/x.tif?token=secret\nhttps://h/y/x.tif\n")
     with pytest.raises(SceneError, match="a b.tif and .*a-b.tif .*2 times") as caught:
-        find([str(archive / "list.txt")])
+        find_scenes([str(archive / "list.txt")])
     assert "secret" not in str(caught.value)
 
 
@@ -245,7 +245,7 @@ def test_a_refused_row_gives_way_to_a_scene_of_its_name(archive: Path) -> None:
         for name, href in (("s", "vrt://x"), ("S", "a.tif"), ("s", "vrt://y"))
     ]
     (archive / "items.json").write_text(json.dumps({"type": "FeatureCollection", "features": items}))
-    found = find([str(archive / "items.json")])
+    found = find_scenes([str(archive / "items.json")])
     assert [(s.id, bool(s.refused)) for s in found] == [("s-2", True), ("S", False), ("s-3", True)]
 
 
@@ -260,9 +260,9 @@ def test_names_are_safe_and_never_meet(names: list[str]) -> None:
         path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
         if len({alike(safe_name(name)) for name in names}) < len(names):
             with pytest.raises(SceneError, match="would both be called"):
-                find([str(path)])
+                find_scenes([str(path)])
             return
-        found = find([str(path)])
+        found = find_scenes([str(path)])
     assert len(found) == len(names)
     assert len({alike(s.id) for s in found}) == len(names)
     assert all(os.path.basename(s.id) == s.id for s in found)

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from rs_segment import Compute, crew, machine
+from rs_segment import Compute
+from rs_segment.archive import machine
 
 
 def test_workers_fit_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     def seats(workers: int | None = None, scenes: int = 100, device: str = "auto") -> list[dict[str, str]]:
-        return crew.seats(Compute(device=device), workers, scenes)
+        return machine.seats(Compute(device=device), workers, scenes)
 
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUDA_VISIBLE_DEVICES"):
         monkeypatch.delenv(name, raising=False)

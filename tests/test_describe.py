@@ -19,11 +19,11 @@ from pyproj import Transformer
 from stac_schemas import problems
 
 from rs_segment import ModelCard, Outputs, Plan, Segmentation, segment
-from rs_segment.describe import describe
+from rs_segment.archive.describe import describe
+from rs_segment.archive.manifest import Output
+from rs_segment.archive.rows import Row
+from rs_segment.archive.source import Source
 from rs_segment.geobox import GeoBox
-from rs_segment.manifest import Output
-from rs_segment.rows import Row
-from rs_segment.source import Source
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 

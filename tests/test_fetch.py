@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from rs_segment import fetch
+from rs_segment.archive import network
 from rs_segment.errors import SceneError
 
 GOOD = {"type": "Catalog", "id": "Ärger"}
@@ -56,9 +56,9 @@ def say(handler: BaseHTTPRequestHandler, code: int, body: bytes = b"", **headers
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Time limits as short as a test wants them."""
-    monkeypatch.setattr(fetch, "PAUSES", (0.05, 0.1))
-    monkeypatch.setattr(fetch, "SILENCE", 0.5)
-    monkeypatch.setattr(fetch, "PATIENCE", 1.0)
+    monkeypatch.setattr(network, "PAUSES", (0.05, 0.1))
+    monkeypatch.setattr(network, "SILENCE", 0.5)
+    monkeypatch.setattr(network, "PATIENCE", 1.0)
 
 
 @pytest.mark.parametrize("code", [408, 429, 500, 502, 503, 504])
@@ -67,7 +67,7 @@ def test_what_may_pass_is_tried_again_with_growing_pauses(code: int) -> None:
         say(handler, *((code, b"") if number < 3 else (200, json.dumps(GOOD).encode())))
 
     with server(answer) as (address, asked):
-        assert fetch.read_json(address) == GOOD
+        assert network.read_json(address) == GOOD
     assert len(asked) == 3
     assert asked[2] - asked[1] > asked[1] - asked[0] >= 0.05
 
@@ -77,7 +77,7 @@ def test_a_server_says_when_to_come_back() -> None:
         say(handler, 503, Retry_After="1") if number < 2 else say(handler, 200, b"{}")
 
     with server(answer) as (address, asked):
-        fetch.read_json(address)
+        network.read_json(address)
     assert asked[1] - asked[0] >= 1
 
 
@@ -85,7 +85,7 @@ def test_a_server_says_when_to_come_back() -> None:
 def test_a_clear_refusal_is_told_at_once(code: int) -> None:
     with server(lambda handler, _: say(handler, code)) as (address, asked):
         with pytest.raises(SceneError, match=f"the server says {code}"):
-            fetch.read_json(f"{address}?signature=secret")
+            network.read_json(f"{address}?signature=secret")
         assert len(asked) == 1
 
 
@@ -116,7 +116,7 @@ def test_a_server_that_never_gets_there_is_given_up(answer: Answer) -> None:
     started = time.monotonic()
     with server(answer) as (address, asked):
         with pytest.raises(SceneError, match="it was tried 3 times"):
-            fetch.read_json(address)
+            network.read_json(address)
         assert time.monotonic() - started < 6
         assert len(asked) == 3
 
@@ -125,17 +125,17 @@ def test_a_server_that_is_not_there_is_named() -> None:
     with socketserver.TCPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as taken:
         port = taken.server_address[1]
     with pytest.raises(SceneError, match=f"127.0.0.1:{port}.* cannot be read"):
-        fetch.read_json(f"http://user:secret@127.0.0.1:{port}/x.json?token=secret")
+        network.read_json(f"http://user:secret@127.0.0.1:{port}/x.json?token=secret")
 
 
 def test_nothing_secret_is_told() -> None:
     with pytest.raises(SceneError) as caught:
-        fetch.read_json("http://user:secret@127.0.0.1:1/x.json?token=secret")
+        network.read_json("http://user:secret@127.0.0.1:1/x.json?token=secret")
     assert "secret" not in str(caught.value)
 
 
 def test_a_flood_is_stopped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(fetch, "MAX_BYTES", 1000)
+    monkeypatch.setattr(network, "MAX_BYTES", 1000)
 
     def answer(handler: BaseHTTPRequestHandler, number: int) -> None:
         handler.send_response(200)
@@ -145,17 +145,17 @@ def test_a_flood_is_stopped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
 
     with server(answer) as (address, asked):
         with pytest.raises(SceneError, match="too large"):
-            fetch.read_json(address)
+            network.read_json(address)
         assert len(asked) == 1
     (tmp_path / "big.json").write_bytes(b" " * 1001)
     with pytest.raises(SceneError, match="too large"):
-        fetch.read_json(str(tmp_path / "big.json"))
+        network.read_json(str(tmp_path / "big.json"))
 
 
 @pytest.mark.parametrize("target", ["file:///etc/passwd", "ftp://127.0.0.1/x.json", "data:application/json,{}"])
 def test_a_redirect_leads_to_no_other_kind_of_address(target: str) -> None:
     with server(lambda handler, _: say(handler, 302, Location=target)) as (address, _), pytest.raises(SceneError):
-        fetch.read_json(address)
+        network.read_json(address)
 
 
 def test_a_redirect_on_the_web_is_followed() -> None:
@@ -163,7 +163,7 @@ def test_a_redirect_on_the_web_is_followed() -> None:
         say(handler, 302, Location="/other.json") if number == 1 else say(handler, 200, json.dumps(GOOD).encode())
 
     with server(answer) as (address, _):
-        assert fetch.read_json(address) == GOOD
+        assert network.read_json(address) == GOOD
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_a_redirect_on_the_web_is_followed() -> None:
 )
 def test_other_addresses_are_refused(address: str) -> None:
     with pytest.raises(SceneError):
-        fetch.read_json(address)
+        network.read_json(address)
 
 
 @pytest.mark.parametrize(
@@ -182,13 +182,13 @@ def test_other_addresses_are_refused(address: str) -> None:
 def test_what_is_no_json_is_named_with_what_it_starts_with(data: bytes, tmp_path: Path) -> None:
     (tmp_path / "x.json").write_bytes(data)
     with pytest.raises(SceneError, match=r"x\.json is no JSON"):
-        fetch.read_json(str(tmp_path / "x.json"))
+        network.read_json(str(tmp_path / "x.json"))
 
 
 def test_files_are_read_with_a_mark_too(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text(json.dumps(GOOD), encoding="utf-8-sig")
-    assert fetch.read_json(str(tmp_path / "x.json")) == GOOD
+    assert network.read_json(str(tmp_path / "x.json")) == GOOD
     with pytest.raises(SceneError, match="does not exist"):
-        fetch.read_json(str(tmp_path / "y.json"))
+        network.read_json(str(tmp_path / "y.json"))
     with pytest.raises(SceneError, match="cannot be read"):
-        fetch.read_json(str(tmp_path))
+        network.read_json(str(tmp_path))

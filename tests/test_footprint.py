@@ -14,7 +14,7 @@ from pyproj import Transformer
 from rasterio.crs import CRS
 from rasterio.windows import Window
 
-from rs_segment.footprint import BBox, bbox, box_of, footprint
+from rs_segment.archive.footprint import BBox, bbox, box_of, footprint
 from rs_segment.geobox import GeoBox
 
 # (EPSG, x, y, pixel) of the top left corner of grids in awkward places.

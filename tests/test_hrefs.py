@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rs_segment.hrefs import DOCUMENTS, IMAGES, SCHEMES, UnfitError, ending, gdal_name, is_address, locate, stem
+from rs_segment.archive.hrefs import DOCUMENTS, IMAGES, SCHEMES, UnfitError, ending, gdal_name, is_address, locate, stem
 
 HERE = os.path.abspath(os.path.join("data", "catalog", "index.json"))
 WEB = "https://example.org/catalog/index.json"

@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rs_segment.archive.manifest import FOLDER, Manifest, Output, Record, now
 from rs_segment.errors import DiskFullError
-from rs_segment.manifest import FOLDER, Manifest, Output, Record, now
 
 RECORDS = st.builds(
     Record,
@@ -112,7 +112,7 @@ def test_nothing_is_made_where_nothing_is_said(tmp_path: Path) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from rs_segment.manifest import Manifest, Record, now
+from rs_segment.archive.manifest import Manifest, Record, now
 first, count = int(sys.argv[2]), int(sys.argv[3])
 with Manifest(Path(sys.argv[1])) as manifest:
     for number in range(first, first + count):

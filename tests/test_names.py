@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from rs_segment.names import MAX_BYTES, alike, safe_name
+from rs_segment.archive.hrefs import MAX_NAME_BYTES, alike, safe_name
 
 WORDS = [
     "CON",
@@ -41,7 +41,7 @@ WORDS = [
 def test_a_name_is_a_file_name_everywhere(text: str) -> None:
     name = safe_name(text)
     assert safe_name(name) == name
-    assert 0 < len(name.encode()) <= MAX_BYTES
+    assert 0 < len(name.encode()) <= MAX_NAME_BYTES
     assert name.isprintable()
     assert not set(name) & set('/\\:*?"<>| \x00')
     assert not name.startswith((".", "-"))

@@ -30,16 +30,16 @@ from stac_schemas import problems
 from test_qgis import SCRIPT, environment, python
 
 from rs_segment import Outputs, Plan, segment
+from rs_segment.archive.describe import describe
+from rs_segment.archive.manifest import Output, Record
+from rs_segment.archive.page import MAX_FAILED, page, png
+from rs_segment.archive.report import NAMES, conclude
+from rs_segment.archive.rows import gather
+from rs_segment.archive.source import Source
+from rs_segment.archive.vrt import fits_mosaic, mosaic
 from rs_segment.card import ClassInfo
-from rs_segment.describe import describe
 from rs_segment.geobox import GeoBox
-from rs_segment.manifest import Output, Record
-from rs_segment.page import MAX_FAILED, page, png
-from rs_segment.report import NAMES, conclude
-from rs_segment.rows import gather
-from rs_segment.source import Source
 from rs_segment.styles import palette
-from rs_segment.vrt import fits_mosaic, mosaic
 
 __all__ = ["python"]
 

@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rs_segment import Outputs, Plan, View, segment
+from rs_segment.archive.source import Source
+from rs_segment.archive.vrt import TYPES
 from rs_segment.errors import BandError, GridError, PixelTypeError, SceneError
-from rs_segment.source import Source
-from rs_segment.vrt import TYPES
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 

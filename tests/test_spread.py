@@ -15,11 +15,12 @@ import pytest
 from archives import PLAIN, PLAN, archive, committed, contents, deadly, one_by_one, run, wait_for
 from fakes import make_scene
 
-from rs_segment import Compute, View, spread
-from rs_segment.batch import News
+from rs_segment import Compute, View
+from rs_segment.archive import spread
+from rs_segment.archive.batch import News
+from rs_segment.archive.job import Job
+from rs_segment.archive.source import Source
 from rs_segment.errors import DeviceError, ModelError, OptionError
-from rs_segment.job import Job
-from rs_segment.source import Source
 
 pytest.importorskip("distributed")
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning", "ignore::ResourceWarning")

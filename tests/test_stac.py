@@ -17,10 +17,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rs_segment import fetch, stac
+from rs_segment.archive import network, stac
+from rs_segment.archive.source import Source
+from rs_segment.archive.stac import Choosing, from_item, walk
 from rs_segment.errors import SceneError
-from rs_segment.source import Source
-from rs_segment.stac import Choosing, from_item, walk
 
 RGB = Choosing(("red", "green", "blue"))
 HOME = os.path.abspath("catalog/item.json")
@@ -346,7 +346,7 @@ def test_what_is_no_stac_is_named(told: Any, tmp_path: Path) -> None:
 
 
 def test_a_root_that_is_not_there_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetch, "PAUSES", ())
+    monkeypatch.setattr(network, "PAUSES", ())
     for root in (str(tmp_path / "x.json"), "http://127.0.0.1:1/x.json"):
         with pytest.raises(SceneError, match=r"x\.json"):
             list(walk(root, RGB))

@@ -20,9 +20,9 @@ import pipeline
 import rasterio
 
 from rs_segment import Outputs
-from rs_segment.batch import Effort, News, Report, batch
-from rs_segment.job import Recipe
-from rs_segment.source import Source
+from rs_segment.archive.batch import Effort, News, Report, batch
+from rs_segment.archive.job import Recipe
+from rs_segment.archive.source import Source
 from rs_segment_models import folder
 
 

@@ -12,8 +12,8 @@ import shapely
 from affine import Affine
 from rasterio.crs import CRS
 
-from .card import ClassInfo
-from .geobox import GeoBox
+from ..card import ClassInfo
+from ..geobox import GeoBox
 from .manifest import Record
 
 

@@ -15,19 +15,19 @@ import numpy as np
 import pyogrio
 import shapely
 
-from .card import ClassInfo
+from ..card import ClassInfo
+from ..errors import DiskFullError, OutputError
+from ..geobox import GeoBox
+from ..styles import palette
+from ..types import NODATA
+from ..workfolder import disk_errors
 from .describe import CLASSIFICATION, COLLECTION, dump, write
-from .errors import DiskFullError, OutputError
 from .footprint import bbox
-from .geobox import GeoBox
 from .hrefs import beside
 from .manifest import Record
 from .page import page
 from .rows import Row, gather, legend
-from .styles import palette
-from .types import NODATA
 from .vrt import fits_mosaic, mosaic
-from .workfolder import disk_errors
 
 NAMES = ("collection.json", "summary.csv", "footprints.gpkg", "classes.vrt", "classes.qml", "index.html")
 """What ``conclude`` writes. A batch must not begin where one of them is already and no manifest of ours."""

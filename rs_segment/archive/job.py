@@ -9,10 +9,9 @@ from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
-from . import fingerprint, network, registry
-from .card import ModelCard
-from .describe import describe
-from .errors import (
+from .. import registry
+from ..card import ModelCard
+from ..errors import (
     CancelledError,
     DeviceError,
     DiskFullError,
@@ -21,11 +20,13 @@ from .errors import (
     OutputError,
     OutputExistsError,
 )
+from ..result import Segmentation
+from ..segment import segment
+from ..types import Compute, Outputs, Plan, Predictor, Track, View, Work
+from . import fingerprint, network
+from .describe import describe
 from .manifest import FOLDER, Output
-from .result import Segmentation
-from .segment import segment
 from .source import Source
-from .types import Compute, Outputs, Plan, Predictor, Track, View, Work
 
 SCENES = ".scenes"
 TOLD_EVERY_SECONDS = 0.5
@@ -233,7 +234,7 @@ def revive(kind: Any, told: Any) -> Any:
 
 def _segment(job: Job, predictor: Predictor, source: Source, told: Told) -> Outcome:
     final = target(job.folder, source.id)
-    view = job.view if job.view.bands or source.assets or not source.bands else replace(job.view, bands=source.bands)
+    view = source.seen(job.view)
     half = half_done(job.folder, source.id)
     scenes = final.parent / SCENES
     if source.assets:

@@ -15,15 +15,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from . import fingerprint, registry
+from .. import registry
+from ..errors import DiskFullError, OptionError, OutputExistsError, RsSegmentError, SceneError
+from ..workfolder import disk_errors
+from . import fingerprint
 from .agenda import Step, agenda, changed, holds, in_the_way, place
-from .crew import Crew, Here, Workers, seats
-from .errors import DiskFullError, OptionError, OutputExistsError, RsSegmentError, SceneError
+from .crew import Crew, Here, Workers
 from .job import SCENES, Job, Outcome, Recipe
+from .machine import seats
 from .manifest import Manifest, Record, now
 from .report import NAMES, conclude
 from .source import Source
-from .workfolder import disk_errors
 
 LISTEN_SECONDS = 1.0
 PAUSE_GROWS, LONGEST_PAUSE = 4.0, 300.0
@@ -118,7 +120,7 @@ def batch(
     """Class maps and polygons of many scenes in a folder; of those that are not there yet.
 
     Args:
-        sources: Which scenes, as ``catalog.find`` gives them; their ids must differ.
+        sources: Which scenes, as ``catalog.find_scenes`` gives them; their ids must differ.
         folder: Of the results; it is made if it is missing.
         recipe: How each scene is done.
         effort: Who does it.

@@ -11,9 +11,9 @@ from xml.sax.saxutils import escape
 
 from affine import Affine
 
-from .card import ClassInfo
-from .geobox import GeoBox
-from .types import NODATA
+from ..card import ClassInfo
+from ..geobox import GeoBox
+from ..types import NODATA
 
 MAX_SIDE = 2**31 - 2
 """GDAL counts rows and columns in 32 bits."""

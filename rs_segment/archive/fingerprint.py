@@ -15,10 +15,10 @@ from typing import Any
 
 import rasterio
 
-from .card import ModelCard
+from ..card import ModelCard
+from ..result import without_secrets
+from ..types import Compute, Outputs, Plan, View
 from .network import remote
-from .result import without_secrets
-from .types import Compute, Outputs, Plan, View
 
 SECONDS = 10.0
 """How long a server may take to say what it has."""

@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 import shapely
 
-from .errors import BandError, GridError, PixelTypeError, SceneError
+from ..errors import BandError, GridError, PixelTypeError, SceneError
+from ..result import without_secrets
+from ..scene import Scene
+from ..types import View
+from ..workfolder import disk_errors, write_whole
 from .footprint import BBox
 from .hrefs import gdal_name
 from .period import Period
-from .result import without_secrets
-from .scene import Scene
-from .types import View
 from .vrt import TYPES, Layer, stack
-from .workfolder import disk_errors, write_whole
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""How much machine may this process use? Cores, memory and GPUs, as a scheduler or a container has limited them."""
+"""How much machine may this process use, and for how many workers is that enough? Limits of containers count."""
 
 from __future__ import annotations
 
@@ -8,6 +8,11 @@ import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+
+from ..types import Compute
+
+BYTES_A_WORKER = 3 * 2**30
+CORES_A_WORKER = 4
 
 _GROUPS = Path("/sys/fs/cgroup")
 
@@ -46,6 +51,29 @@ def gpus() -> tuple[str, ...]:
     whole = re.findall(r"UUID: (GPU-[\w-]+)", listed)
     parts = re.findall(r"UUID: (MIG-[\w/-]+)", listed)
     return tuple(parts or whole)
+
+
+def seats(compute: Compute, workers: int | None, scenes: int) -> list[dict[str, str]]:
+    """The environment of each worker that this machine is to have.
+
+    One a GPU; without GPUs one for every four cores, as far as there are 3 GiB of memory for each. The cores are
+    divided among the threads of torch.
+
+    Args:
+        compute: What the user asked for; a device with a number means that one.
+        workers: How many; None leaves it to the machine. They take turns on the GPUs.
+        scenes: How many scenes there are; more workers are of no use.
+    """
+    all_cores, free = cores(), memory()
+    cards = gpus() if compute.device in ("auto", "cuda") else ()
+    if workers is None:
+        room = all_cores if free is None else free // BYTES_A_WORKER
+        by_cores = all_cores // CORES_A_WORKER if compute.device in ("auto", "cpu") else 1
+        workers = max(1, min(len(cards) or by_cores, room))
+    workers = max(1, min(workers, scenes))
+    threads = str(max(1, all_cores // workers))
+    common = {name: os.environ.get(name, threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+    return [{**common, **({"CUDA_VISIBLE_DEVICES": cards[i % len(cards)]} if cards else {})} for i in range(workers)]
 
 
 def _groups(controller: str) -> Iterator[Path]:

@@ -1,20 +1,22 @@
-"""What may a catalogue name? Nothing that it says is trusted but that an image may lie in some place.
+"""What may a catalogue say? Nothing of it is trusted but that an image may lie in some place, and is called something.
 
 Files, if the catalogue lies on this machine itself; http, https, s3, gs and az addresses. Images, by their endings:
 formats that cannot reach for other files. Not what GDAL takes for a driver or for one of its virtual file systems, and
-no shares of Windows, which would be told who asks.
+no shares of Windows, which would be told who asks. Ids become names that every file system takes and keeps apart.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import sys
+import unicodedata
 import urllib.parse
 import urllib.request
 from pathlib import PurePosixPath
 
-from .result import without_secrets
+from ..result import without_secrets
 
 IMAGES = (".tif", ".tiff", ".jp2", ".png", ".jpg", ".jpeg", ".img", ".bmp", ".gif", ".webp")
 DOCUMENTS = (".json", ".geojson")
@@ -23,6 +25,13 @@ SCHEMES = {"http": "/vsicurl/http://", "https": "/vsicurl/https://", "s3": "/vsi
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+._-]*):")
 _MAX_LENGTH = 4096
+MAX_NAME_BYTES = 100
+"""Names are cut to this; file systems take 255, and endings, hidden work folders and temporary names need some."""
+
+_RESERVED = frozenset(
+    {"con", "prn", "aux", "nul", "conin$", "conout$"}
+    | {f"{port}{n}" for port in ("com", "lpt") for n in "0123456789¹²³"}
+)
 
 
 class UnfitError(Exception):
@@ -77,6 +86,30 @@ def stem(place: str) -> str:
     return PurePosixPath(_last(place)).stem
 
 
+def safe_name(text: str) -> str:
+    """A text as a name: letters and digits of any script, dots, dashes and underscores.
+
+    What else is in it becomes a dash, none at either end. A long text is cut, and ends in a checksum of the whole. The
+    name is neither a hidden file, nor a device of Windows, nor the way up to another folder.
+    """
+    kept = "".join(c if _usable(c) else "-" for c in unicodedata.normalize("NFC", text))
+    while ".." in kept or "--" in kept:
+        kept = kept.replace("..", ".").replace("--", "-")
+    kept = kept.strip(".-") or "scene"
+    first, dot, rest = kept.partition(".")
+    if first.lower() in _RESERVED:
+        kept = f"{first}_{dot}{rest}"
+    if len(kept.encode()) > MAX_NAME_BYTES:
+        mark = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+        kept = kept.encode()[: MAX_NAME_BYTES - 9].decode("utf-8", "ignore").rstrip(".-") + "-" + mark
+    return kept
+
+
+def alike(name: str) -> str:
+    """What two names have in common that some file system takes for the same."""
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+
+
 def _last(place: str) -> str:
     path = re.split("[?#]", place)[0] if "://" in place else place
     return path.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]
@@ -113,3 +146,8 @@ def _path(href: str, home: str) -> str:
 
 def _home(home: str) -> str:
     return "a catalogue from the web" if is_address(home) else "a catalogue"
+
+
+def _usable(char: str) -> bool:
+    # Vowel signs of many scripts are marks, no letters.
+    return char.isalnum() or char in "._-" or unicodedata.category(char) in ("Mn", "Mc")

@@ -19,11 +19,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from . import errors
-from .errors import CancelledError, DeviceError, OptionError, RsSegmentError
+from .. import errors
+from ..errors import CancelledError, DeviceError, OptionError, RsSegmentError
+from ..types import Predictor
 from .job import Job, Outcome, do, load, revive, to_json
 from .source import Source
-from .types import Predictor
 
 QUEUED = 1000
 """Scenes that are given to the scheduler at a time."""

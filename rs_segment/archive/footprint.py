@@ -7,8 +7,8 @@ import shapely
 from numpy.typing import NDArray
 from rasterio.features import shapes
 
-from .geobox import GeoBox
-from .types import Mask
+from ..geobox import GeoBox
+from ..types import Mask
 
 BBox = tuple[float, float, float, float]
 """(west, south, east, north) in degrees; east is less than west where the 180th meridian lies between."""

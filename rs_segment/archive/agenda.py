@@ -1,25 +1,27 @@
-"""What is to be done about each scene of an archive, by what is known of it, and what stands in the way?"""
+"""What is to be done about each scene of an archive, what stands in the way, and how long would it take?"""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from ..card import ModelCard
+from ..errors import OptionError, OutputExistsError, RsSegmentError
+from ..products import Targets
+from ..result import without_secrets
+from ..scene import Scene
+from ..types import Outputs, View
+from ..workfolder import refuse_existing
 from . import fingerprint
-from .errors import OptionError, OutputExistsError, RsSegmentError
 from .job import Recipe, target
 from .manifest import Manifest, Record
 from .network import remote
-from .products import Targets
 from .report import NAMES
-from .result import without_secrets
 from .source import Source
-from .types import Outputs
-from .workfolder import refuse_existing
 
 ASKING = 16
 """Servers and disks that are asked at the same time what they have."""
@@ -43,6 +45,27 @@ class Step:
     what: What
     record: Record | None = None
     stamp: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prospect:
+    """What would become of a scene.
+
+    Args:
+        id: Name of the scene.
+        source: Where it is, without what may be a password.
+        what: As in ``Step``.
+        pixels: How many it has; None where it cannot be opened.
+        seconds: How long a worker would take, by the speed of earlier scenes in the folder; None where there are none.
+        problem: Why it would be refused, or "".
+    """
+
+    id: str
+    source: str
+    what: What
+    pixels: int | None = None
+    seconds: float | None = None
+    problem: str = ""
 
 
 def agenda(
@@ -80,6 +103,58 @@ def agenda(
 
     with ThreadPoolExecutor(ASKING, "rs-segment-ask") as pool:
         return tuple(pool.map(step, chosen))
+
+
+def forecast(
+    sources: Iterable[Source],
+    folder: str | Path,
+    recipe: Recipe,
+    shard: tuple[int, int] | None = None,
+    full: bool = False,
+) -> tuple[Prospect, ...]:
+    """What ``batch`` would do with the same arguments, scene by scene; nothing is written, what is done is not opened.
+
+    Raises:
+        OptionError: As ``batch``.
+        ModelError, ModelNotFoundError: There is no such model.
+    """
+    card = recipe.card
+    manifest = Manifest(Path(folder))
+    done = [record for record in manifest.records.values() if record.status == "done" and record.model == card.name]
+    pixels, seconds = sum(record.pixels for record in done), sum(record.seconds for record in done)
+    steps = agenda(sources, manifest, recipe, shard, full)
+
+    def foresee(step: Step) -> Prospect:
+        prospect = Prospect(step.source.id, without_secrets(step.source.location), step.what)
+        if step.what == "done":
+            return prospect
+        size, problem = survey(step.source, card, recipe.view)
+        problem = problem or str(in_the_way(step, manifest.folder.parent, recipe.outputs) or "")
+        return replace(
+            prospect, pixels=size, problem=problem, seconds=size * seconds / pixels if size and pixels else None
+        )
+
+    with ThreadPoolExecutor(ASKING, "rs-segment-ask") as pool:
+        return tuple(pool.map(foresee, steps))
+
+
+def survey(source: Source, card: ModelCard, view: View) -> tuple[int | None, str]:
+    """(pixels of a scene, why it would be refused or ""); pixels are None where it cannot be opened.
+
+    A scene in several files is measured by the first.
+    """
+    if source.refused:
+        return None, source.refused
+    size = None
+    try:
+        seen = source.seen(view)
+        with Scene.open(source.files[0], seen.nodata) as scene:
+            size = scene.geobox.shape[0] * scene.geobox.shape[1]
+            if not source.assets:
+                scene.fit(card, seen)
+    except RsSegmentError as error:
+        return size, str(error)
+    return size, ""
 
 
 def in_shard(name: str, index: int, count: int) -> bool:

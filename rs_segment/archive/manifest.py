@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from .workfolder import disk_errors, sync_folder
+from ..workfolder import disk_errors, sync_folder
 
 FOLDER = "manifest"
 Status = Literal["begun", "done", "failed"]

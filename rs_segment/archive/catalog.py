@@ -22,17 +22,16 @@ import rasterio
 import shapely
 from rasterio.errors import RasterioError
 
+from ..errors import AreaError, OptionError, SceneError
+from ..result import without_secrets
+from ..scene import Scene
 from . import index, stac
-from .errors import AreaError, OptionError, SceneError
 from .footprint import BBox, bbox, box_of, footprint
-from .hrefs import DOCUMENTS, UnfitError, ending, locate, stem
-from .names import alike, safe_name
+from .hrefs import DOCUMENTS, UnfitError, alike, ending, locate, safe_name, stem
 from .period import Period
-from .result import without_secrets
-from .scene import Scene
 from .source import Candidate, Source
 
-__all__ = ["Query", "Source", "find"]
+__all__ = ["Query", "Source", "find_scenes"]
 
 FOLDER_ENDINGS = (".tif", ".tiff", ".jp2")
 LISTS = (".txt", ".lst", ".list")
@@ -64,7 +63,7 @@ class Query:
     aoi: str | Path | None = None
 
 
-def find(inputs: Sequence[str], query: Query | None = None) -> tuple[Source, ...]:
+def find_scenes(inputs: Sequence[str], query: Query | None = None) -> tuple[Source, ...]:
     """The scenes that inputs name, in their order, each once.
 
     Args:

@@ -15,13 +15,13 @@ from typing import Any
 
 import shapely
 
+from ..errors import SceneError
+from ..result import without_secrets
 from .assets import choose
-from .errors import SceneError
-from .fetch import read_json
 from .footprint import BBox, bbox, box_of
 from .hrefs import DOCUMENTS, UnfitError, is_address, locate, stem
+from .network import read_json
 from .period import Period
-from .result import without_secrets
 from .source import Candidate, Source
 
 READERS = 8

@@ -1,6 +1,7 @@
-"""How does a JSON document get here, from a disk or from the web, without a flood and without a hang?
+"""What may a server do to a run? How long it may take, which of its failures may pass, and how they are forgotten.
 
-Over the web: http and https only, also behind redirects. A server may be silent for ``SILENCE`` seconds and take
+Pixels are read by GDAL, under the limits that are set here. JSON documents are read by Python, without a flood and
+without a hang: http and https only, also behind redirects. A server may be silent for ``SILENCE`` seconds and take
 ``PATIENCE`` seconds for a document, names and handshakes included. What may pass by itself (429, 5xx, a connection that
 is cut) is tried again after each of ``PAUSES``, or later where the server asks for it.
 """
@@ -9,20 +10,26 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import queue
+import re
 import ssl
 import threading
 import time
 import urllib.error
 import urllib.parse
 import urllib.request as web
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .errors import SceneError
-from .result import without_secrets
+import rasterio
+from rasterio.errors import RasterioError
+
+from ..errors import SceneError
+from ..result import without_secrets
 
 SILENCE = 20.0
 PATIENCE = 120.0
@@ -32,7 +39,56 @@ MAX_BYTES = 128 * 2**20
 PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Statuses of HTTP after which the same request may succeed."""
 
+GDAL_HTTP_TIMEOUT = 300
+"""Seconds that one request for pixels may take in all; silence ends it after 30, see ``scene.GDAL_OPTIONS``."""
+
+FORGET_SECONDS = 3
+
+_STATUS = re.compile(r"HTTP (?:response|error) code\D{0,3}(\d{3})")
+_FINAL = re.compile(
+    r"not supported by this server|access ?denied|credentials|_ACCESS_KEY|specified (?:key|bucket)", re.I
+)
+_WITHOUT_MEMORY = "/vsicurl/:/vsis3/:/vsigs/:/vsiaz/:/vsiadls/"
+
 T = TypeVar("T")
+
+
+def limit() -> None:
+    """Sets a limit to every request that GDAL makes in this process, where the user has not set one."""
+    os.environ.setdefault("GDAL_HTTP_TIMEOUT", str(GDAL_HTTP_TIMEOUT))
+
+
+def remote(name: str) -> bool:
+    """Whether a path leads over the network."""
+    return "://" in name or name.startswith("/vsi")
+
+
+def may_pass(error: BaseException, files: Iterable[str]) -> bool:
+    """Whether an error may be gone in a while: a server that is busy, away, or breaks off.
+
+    A read that fails half way is told by GDAL as damaged data, without a word about the network; so, of an address, all
+    but a clear refusal is tried again.
+    """
+    if not isinstance(error, SceneError) or not any(map(remote, files)):
+        return False
+    status = _STATUS.search(str(error))
+    if status is not None:
+        return int(status[1]) in PASSING
+    return _FINAL.search(str(error)) is None
+
+
+def forget(files: Iterable[str]) -> None:
+    """Makes GDAL forget what it knows of addresses.
+
+    It remembers a failure for as long as the process lives, and tells it again without another request. A file that is
+    opened where nothing is to be remembered takes all that is known of it along when it is closed.
+    """
+    options = {"CPL_VSIL_CURL_NON_CACHED": _WITHOUT_MEMORY, "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
+    limits = {"GDAL_HTTP_MAX_RETRY": 0, "GDAL_HTTP_TIMEOUT": FORGET_SECONDS}
+    with rasterio.Env(**options, **limits):
+        for file in filter(remote, files):
+            with suppress(RasterioError, OSError):
+                rasterio.open(file).close()
 
 
 class _PassingError(Exception):

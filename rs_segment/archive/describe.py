@@ -17,17 +17,17 @@ from typing import Any
 import rasterio
 import shapely
 
-from .card import FILE, ModelCard
-from .errors import OutputError
+from ..card import FILE, ModelCard
+from ..errors import OutputError
+from ..geobox import GeoBox
+from ..result import UNCLASSIFIED_CLASS, Segmentation, without_secrets
+from ..types import NODATA, PROBABILITY_STEPS, UNCLASSIFIED
+from ..workfolder import disk_errors, sync
 from .footprint import bbox, footprint
-from .geobox import GeoBox
 from .hrefs import beside, is_address
 from .manifest import Output
 from .period import Period
-from .result import UNCLASSIFIED_CLASS, Segmentation, without_secrets
 from .source import Source
-from .types import NODATA, PROBABILITY_STEPS, UNCLASSIFIED
-from .workfolder import disk_errors, sync
 
 CLASSIFICATION = "https://stac-extensions.github.io/classification/v1.1.0/schema.json"
 PROCESSING = "https://stac-extensions.github.io/processing/v1.2.0/schema.json"

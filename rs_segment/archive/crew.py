@@ -21,18 +21,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Any, Protocol
 
-from . import errors, machine
-from .errors import CancelledError, DeviceError, RsSegmentError
+from .. import errors
+from ..errors import CancelledError, DeviceError, RsSegmentError
+from ..types import Predictor
 from .job import Job, Outcome, do, load, revive, to_json
 from .source import Source
-from .types import Compute, Predictor
 
 GRACE_SECONDS = 10.0
 """How long a worker that is told to stop may take to let go of its scene."""
-BYTES_A_WORKER = 3 * 2**30
-CORES_A_WORKER = 4
 STARTS = 3
-_SERVE = "from rs_segment.crew import serve; serve()"
+_SERVE = "from rs_segment.archive.crew import serve; serve()"
 
 Progress = Callable[[str, int, int], None]
 """Is told the id of a scene, its pixels that are done, and all of them."""
@@ -239,29 +237,6 @@ class Workers:
         self._crew.remove(worker)
         _let_go(worker, time.monotonic() + GRACE_SECONDS)
         self._crew.append(self._start(worker.seat, starts))
-
-
-def seats(compute: Compute, workers: int | None, scenes: int) -> list[dict[str, str]]:
-    """The environment of each worker that this machine is to have.
-
-    One a GPU; without GPUs one for every four cores, as far as there are 3 GiB of memory for each. The cores are
-    divided among the threads of torch.
-
-    Args:
-        compute: What the user asked for; a device with a number means that one.
-        workers: How many; None leaves it to the machine. They take turns on the GPUs.
-        scenes: How many scenes there are; more workers are of no use.
-    """
-    cores, memory = machine.cores(), machine.memory()
-    gpus = machine.gpus() if compute.device in ("auto", "cuda") else ()
-    if workers is None:
-        room = cores if memory is None else memory // BYTES_A_WORKER
-        workers = len(gpus) if gpus else 1 if compute.device not in ("auto", "cpu") else cores // CORES_A_WORKER
-        workers = max(1, min(workers, room))
-    workers = max(1, min(workers, scenes))
-    threads = str(max(1, cores // workers))
-    common = {name: os.environ.get(name, threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
-    return [{**common, **({"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} if gpus else {})} for i in range(workers)]
 
 
 def serve() -> None:

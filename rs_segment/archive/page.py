@@ -17,10 +17,10 @@ import numpy as np
 import rasterio
 from rasterio.errors import RasterioError
 
-from .card import ClassInfo
+from ..card import ClassInfo
+from ..types import NODATA, Labels
 from .hrefs import beside
 from .rows import Row
-from .types import NODATA, Labels
 from .vrt import fits_mosaic
 
 SIDE = 176

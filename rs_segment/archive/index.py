@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import shapely
 
-from .errors import OptionError, SceneError
+from ..errors import OptionError, SceneError
 from .footprint import bbox
 from .hrefs import UnfitError, ending, locate, stem
 from .period import Period
