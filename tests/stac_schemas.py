@@ -14,8 +14,11 @@ WEB = "https://stac-extensions.github.io"
 KEPT = {
     f"{WEB}/classification/v1.1.0/schema.json": "classification",
     f"{WEB}/file/v2.1.0/schema.json": "file",
+    f"{WEB}/mlm/v1.5.2/schema.json": "mlm",
+    f"{WEB}/processing/v1.1.0/schema.json": "processing-v1.1.0",
     f"{WEB}/processing/v1.2.0/schema.json": "processing",
     f"{WEB}/projection/v2.0.0/schema.json": "projection",
+    f"{WEB}/raster/v1.1.0/schema.json": "raster-v1.1.0",
     f"{WEB}/raster/v2.0.0/schema.json": "raster",
 }
 
