@@ -50,6 +50,7 @@ class Shard(click.ParamType):  # type: ignore[type-arg]
 @click.option("--datetime", metavar="TIME|FROM/TO", help="Only scenes of that time: 2020-05, 2020-05-01/.., ...")
 @click.option("--workers", type=click.IntRange(min=0), help="Processes; 0 is this one.  [default: by GPUs or cores]")
 @click.option("--scheduler", metavar="ADDRESS|FILE|local", help="A Dask cluster instead: tcp://host:8786, tls://...")
+@click.option("--cut", type=click.FloatRange(min=0, min_open=True), metavar="MPX", help="Do larger scenes in parts.")
 @click.option("--shard", type=Shard(), metavar="I/N", help="Only the I-th of N parts, for job arrays.")
 @click.option(
     "--attempts", type=click.IntRange(min=1), default=3, show_default=True, help="For what may pass by itself."
@@ -103,6 +104,7 @@ def batch(**given: Any) -> None:
         scheduler=given["scheduler"],
         shard=given["shard"],
         check=given["check"],
+        cut=given["cut"],
         attempts=given["attempts"],
         max_failures=1 if given["fail_fast"] else given["max_failures"],
     )

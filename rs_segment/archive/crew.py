@@ -24,8 +24,7 @@ from typing import IO, Any, Protocol
 from .. import errors
 from ..errors import CancelledError, DeviceError, RsSegmentError
 from ..types import Predictor
-from .job import Job, Outcome, do, load, revive, to_json
-from .source import Source
+from .job import Job, Outcome, Task, do, load
 
 GRACE_SECONDS = 10.0
 """How long a worker that is told to stop may take to let go of its scene."""
@@ -33,7 +32,7 @@ STARTS = 3
 _SERVE = "from rs_segment.archive.crew import serve; serve()"
 
 Progress = Callable[[str, int, int], None]
-"""Is told the id of a scene, its pixels that are done, and all of them."""
+"""Is told the key of a task, its pixels that are done, and all of them."""
 
 
 class Crew(Protocol):
@@ -41,13 +40,13 @@ class Crew(Protocol):
 
     @property
     def free(self) -> int:
-        """How many more scenes would be begun at once, or can be queued without harm."""
+        """How many more tasks would be begun at once, or can be queued without harm."""
 
-    def give(self, source: Source) -> None:
-        """Have a scene done."""
+    def give(self, task: Task) -> None:
+        """Have a task done."""
 
     def hear(self, seconds: float) -> tuple[str, Outcome] | None:
-        """(id, what became of it) of a scene; None when nothing came for that long.
+        """(key, what became of it) of a task; None when nothing came for that long.
 
         Raises:
             RsSegmentError: Nobody can work: the model cannot be loaded, say.
@@ -69,36 +68,36 @@ class Here:
     def __init__(self, job: Job, progress: Progress, predictor: Predictor | None = None) -> None:
         self._job, self._progress = job, progress
         self._predictor = load(job) if predictor is None else predictor
-        self._source: Source | None = None
+        self._task: Task | None = None
 
     @property
     def free(self) -> int:
         """One, until it has a scene."""
-        return int(self._source is None)
+        return int(self._task is None)
 
-    def give(self, source: Source) -> None:
+    def give(self, task: Task) -> None:
         """Remember a scene, to be done when the outcome is asked for."""
-        self._source = source
+        self._task = task
 
     def hear(self, seconds: float) -> tuple[str, Outcome] | None:
         """Do the scene; what is raised while progress is told stops it, and is raised again."""
-        if self._source is None:
+        if self._task is None:
             time.sleep(seconds)
             return None
-        source, self._source = self._source, None
+        task, self._task = self._task, None
         stop: list[Exception] = []
 
         def told(done: int, total: int) -> None:
             try:
-                self._progress(source.id, done, total)
+                self._progress(task.key, done, total)
             except Exception as error:
                 stop.append(error)
                 raise CancelledError("stopped") from error
 
-        outcome = do(self._job, self._predictor, source, told)
+        outcome = do(self._job, self._predictor, task, told)
         if stop:
             raise stop[0]
-        return source.id, outcome
+        return task.key, outcome
 
     def close(self) -> None:
         """Nothing is in work between two calls."""
@@ -112,7 +111,7 @@ class _Worker:
     process: subprocess.Popen[bytes]
     stderr: IO[bytes]
     ready: bool = False
-    source: Source | None = None
+    task: Task | None = None
     starts: int = 1
 
 
@@ -139,13 +138,13 @@ class Workers:
     @property
     def free(self) -> int:
         """Workers that are ready and have nothing to do."""
-        return sum(w.ready and w.source is None for w in self._crew)
+        return sum(w.ready and w.task is None for w in self._crew)
 
-    def give(self, source: Source) -> None:
+    def give(self, task: Task) -> None:
         """Hand a scene to a worker that is free."""
-        worker = next(w for w in self._crew if w.ready and w.source is None)
-        worker.source = source
-        self._tell(worker, to_json(source))
+        worker = next(w for w in self._crew if w.ready and w.task is None)
+        worker.task = task
+        self._tell(worker, task.to_json())
 
     def hear(self, seconds: float) -> tuple[str, Outcome] | None:
         """The next outcome; progress is passed on, and the dead are replaced, meanwhile."""
@@ -211,14 +210,14 @@ class Workers:
             raise kind(said["message"])
         if "ready" in said:
             worker.ready, worker.starts = True, 1
-        elif worker.source is not None and "done" in said:
-            self._progress(worker.source.id, said["done"], said["total"])
-        elif worker.source is not None and "outcome" in said:
-            source, worker.source = worker.source, None
+        elif worker.task is not None and "done" in said:
+            self._progress(worker.task.key, said["done"], said["total"])
+        elif worker.task is not None and "outcome" in said:
+            task, worker.task = worker.task, None
             outcome = Outcome.from_json(said["outcome"])
             if outcome.again == "afresh" or outcome.status == "stopped":
                 self._replace(worker, 1)
-            return source.id, outcome
+            return task.key, outcome
         return None
 
     def _bury(self, worker: _Worker) -> tuple[str, Outcome] | None:
@@ -229,9 +228,9 @@ class Workers:
             _let_go(worker, time.monotonic())
             raise DeviceError(f"a worker {why} {STARTS} times while it loaded {self._job.model}; try fewer --workers")
         self._replace(worker, 1 if worker.ready else worker.starts + 1)
-        if worker.source is None:
+        if worker.task is None:
             return None
-        return worker.source.id, Outcome("died", "afresh", error="DeviceError", message=why, exit_code=5)
+        return worker.task.key, Outcome("died", "afresh", error="DeviceError", message=why, exit_code=5)
 
     def _replace(self, worker: _Worker, starts: int) -> None:
         self._crew.remove(worker)
@@ -285,7 +284,7 @@ def serve() -> None:
         return
     say(ready=True, device=predictor.device, precision=predictor.precision)
     while (line := lines.get()) and not stop.is_set():
-        say(outcome=do(job, predictor, revive(Source, json.loads(line)), progress).to_json())
+        say(outcome=do(job, predictor, Task.from_json(line), progress).to_json())
 
 
 def _shut(file: IO[bytes] | None) -> None:

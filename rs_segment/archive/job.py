@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
@@ -20,9 +21,12 @@ from ..errors import (
     OutputError,
     OutputExistsError,
 )
+from ..parts import Share, folder_of
 from ..result import Segmentation
-from ..segment import segment
+from ..scene import Scene
+from ..segment import segment, segment_part
 from ..types import Compute, Outputs, Plan, Predictor, Track, View, Work
+from ..workfolder import disk_errors
 from . import fingerprint, network
 from .describe import describe
 from .manifest import FOLDER, Output
@@ -82,6 +86,7 @@ class Job:
         model: Name or folder of the model.
         card: Checksum that the model's card must have.
         view, plan, compute, outputs: As for ``segment``.
+        cut: Scenes of more pixels are done in parts of about as many; None does not cut.
     """
 
     folder: str
@@ -92,6 +97,7 @@ class Job:
     plan: Plan
     compute: Compute
     outputs: Outputs
+    cut: float | None = None
 
     def to_json(self) -> str:
         """The job as a line."""
@@ -105,11 +111,42 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of a scene, as a worker tells it.
+class Task:
+    """What a worker is given: a scene, or a part of one.
 
     Args:
-        status: "done"; "failed"; "busy": another process writes it; "stopped"; "died": the worker, with the scene.
+        source: The scene.
+        part: Which part, 1 to ``parts``; 0 is the whole, with the parts that there are.
+        parts: How many parts there are; 0 while nobody has decided that.
+    """
+
+    source: Source
+    part: int = 0
+    parts: int = 0
+
+    @property
+    def key(self) -> str:
+        """What it is called: the id of the scene, with the number of the part."""
+        return f"{self.source.id}/{self.part}" if self.part else self.source.id
+
+    def to_json(self) -> str:
+        """The task as a line."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Task:
+        """The task in a line."""
+        task: Task = revive(cls, json.loads(text))
+        return task
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a task, as a worker tells it.
+
+    Args:
+        status: "done"; "failed"; "cut": the scene is to be done in ``parts``; "busy": another process writes it;
+            "stopped"; "died": the worker, with the scene.
         again: Whether another attempt may end otherwise: "" no, "later" after a pause, "afresh" by a new worker.
         seconds: Wall time.
         input: What was known of the input before it was read.
@@ -118,6 +155,7 @@ class Outcome:
         error: Class of the error, or "".
         message: What went wrong.
         exit_code: What ``predict`` would have ended with.
+        parts: How many parts a scene that is cut is to have.
     """
 
     status: str
@@ -129,6 +167,7 @@ class Outcome:
     error: str = ""
     message: str = ""
     exit_code: int = 0
+    parts: int = 0
 
     def to_json(self) -> str:
         """The outcome as a line."""
@@ -176,33 +215,28 @@ def load(job: Job) -> Predictor:
     return registry.load(found.path, job.compute, job.plan.tta)
 
 
-def do(job: Job, predictor: Predictor, source: Source, told: Told = lambda done, total: None) -> Outcome:
+def do(job: Job, predictor: Predictor, task: Task, told: Told = lambda done, total: None) -> Outcome:
     """One scene segmented, and described in a STAC Item beside its results; what fails is told, not raised.
 
-    Whatever lies under the names of its results is replaced.
+    Whatever lies under the names of its results is replaced. A scene that is to be cut is not begun.
 
     Args:
         job: How.
         predictor: The job's model.
-        source: Which scene.
+        task: Which scene, or part of it.
         told: Of the progress; a ``CancelledError`` from it leaves the work for a later run to go on with.
     """
-    started = time.monotonic()
+    started, source = time.monotonic(), task.source
     known: fingerprint.Facts = []
     network.limit()
     try:
         known = fingerprint.of_files(source.files)
-        outcome = _segment(job, predictor, source, told)
+        outcome = _segment(job, predictor, task, told)
     except Exception as error:
         outcome = Outcome.of(error, source)
         if network.may_pass(error, source.files):
             network.forget(source.files)
     return replace(outcome, seconds=round(time.monotonic() - started, 3), input=known)
-
-
-def to_json(source: Source) -> str:
-    """A source as a line, for ``revive``."""
-    return json.dumps(asdict(source))
 
 
 def target(folder: str | Path, source_id: str) -> Path:
@@ -232,21 +266,29 @@ def revive(kind: Any, told: Any) -> Any:
     return kind(**{name: value(hints[name], found) for name, found in told.items()})
 
 
-def _segment(job: Job, predictor: Predictor, source: Source, told: Told) -> Outcome:
-    final = target(job.folder, source.id)
-    view = source.seen(job.view)
+def _segment(job: Job, predictor: Predictor, task: Task, told: Told) -> Outcome:
+    source = task.source
+    final, view = target(job.folder, source.id), source.seen(job.view)
     half = half_done(job.folder, source.id)
     scenes = final.parent / SCENES
     if source.assets:
         scenes.mkdir(exist_ok=True)
     scene = source.scene(scenes)
+    if task.part:
+        share = Share(final, task.part, task.parts)
+        segment_part(scene, share, predictor, view, job.plan, job.compute, job.outputs, tracker(told))
+        return Outcome("done")
+    if job.cut is not None and not task.parts and not half and (parts := _parts(scene, view, job.cut)) > 1:
+        with disk_errors(final.parent):
+            folder_of(final).mkdir(exist_ok=True)
+        return Outcome("cut", parts=parts)
 
     def run(resume: bool) -> Segmentation:
         outputs = replace(job.outputs, overwrite=True, resume=resume)
         return segment(scene, final, predictor, view, job.plan, job.compute, outputs, tracker(told))
 
     try:
-        found = run(resume=half)
+        found = run(resume=half or task.parts > 0)
     except (OptionError, OutputError) as error:
         # What is left was begun with other options, or on another device, or is damaged: so it starts afresh.
         if not half or isinstance(error, DiskFullError):
@@ -259,6 +301,13 @@ def _segment(job: Job, predictor: Predictor, source: Source, told: Told) -> Outc
     outputs = tuple(Output.of(path) for path in found.files)
     item = describe(found, source, predictor.card, outputs)
     return Outcome("done", outputs=(*outputs, Output.of(item)), result=result)
+
+
+def _parts(scene: str, view: View, cut: float) -> int:
+    """How many parts a scene is to be done in."""
+    with Scene.open(scene, view.nodata) as opened:
+        height, width = opened.geobox.shape
+    return math.ceil(height * width / cut)
 
 
 def tracker(told: Told) -> Track:

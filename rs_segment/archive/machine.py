@@ -53,7 +53,7 @@ def gpus() -> tuple[str, ...]:
     return tuple(parts or whole)
 
 
-def seats(compute: Compute, workers: int | None, scenes: int) -> list[dict[str, str]]:
+def seats(compute: Compute, workers: int | None, scenes: int | None) -> list[dict[str, str]]:
     """The environment of each worker that this machine is to have.
 
     One a GPU; without GPUs one for every four cores, as far as there are 3 GiB of memory for each. The cores are
@@ -62,7 +62,7 @@ def seats(compute: Compute, workers: int | None, scenes: int) -> list[dict[str, 
     Args:
         compute: What the user asked for; a device with a number means that one.
         workers: How many; None leaves it to the machine. They take turns on the GPUs.
-        scenes: How many scenes there are; more workers are of no use.
+        scenes: How many scenes there are, where more workers are of no use; None where they are.
     """
     all_cores, free = cores(), memory()
     cards = gpus() if compute.device in ("auto", "cuda") else ()
@@ -70,7 +70,7 @@ def seats(compute: Compute, workers: int | None, scenes: int) -> list[dict[str, 
         room = all_cores if free is None else free // BYTES_A_WORKER
         by_cores = all_cores // CORES_A_WORKER if compute.device in ("auto", "cpu") else 1
         workers = max(1, min(len(cards) or by_cores, room))
-    workers = max(1, min(workers, scenes))
+    workers = max(1, workers if scenes is None else min(workers, scenes))
     threads = str(max(1, all_cores // workers))
     common = {name: os.environ.get(name, threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
     return [{**common, **({"CUDA_VISIBLE_DEVICES": cards[i % len(cards)]} if cards else {})} for i in range(workers)]

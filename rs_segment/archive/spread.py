@@ -22,7 +22,7 @@ from typing import Any
 from .. import errors
 from ..errors import CancelledError, DeviceError, OptionError, RsSegmentError
 from ..types import Predictor
-from .job import Job, Outcome, do, load, revive, to_json
+from .job import Job, Outcome, Task, do, load
 from .source import Source
 
 QUEUED = 1000
@@ -58,8 +58,8 @@ class Cluster:
         self._heard: queue.Queue[tuple[str, Any]] = queue.Queue()
         self._job, self._text = job, job.to_json()
         self._futures: dict[str, Any] = {}
-        self._sources: dict[str, Source] = {}
-        self._suspects: list[Source] = []
+        self._tasks: dict[str, Task] = {}
+        self._suspects: list[Task] = []
         self._tried: set[str] = set()
         self._worked = False
         self._cluster = _local_cluster(seats, attempts) if scheduler == LOCAL else None
@@ -87,12 +87,12 @@ class Cluster:
         """How many more scenes may be queued."""
         return QUEUED - len(self._futures)
 
-    def give(self, source: Source) -> None:
-        """Queue a scene."""
-        texts = self._text, to_json(_absolute(source))
+    def give(self, task: Task) -> None:
+        """Queue a task."""
+        texts = self._text, replace(task, source=_absolute(task.source)).to_json()
         future = self._client.submit(work, *texts, pure=False, resources=self._resources())
-        self._sources[source.id], self._futures[source.id] = source, future
-        future.add_done_callback(lambda done: self._heard.put((source.id, done)))
+        self._tasks[task.key], self._futures[task.key] = task, future
+        future.add_done_callback(lambda done: self._heard.put((task.key, done)))
 
     def hear(self, seconds: float) -> tuple[str, Outcome] | None:
         """The next outcome."""
@@ -127,7 +127,7 @@ class Cluster:
         error = future.exception()
         if isinstance(error, _dask("distributed").scheduler.KilledWorker):
             if name not in self._tried:
-                self._suspects.append(self._sources[name])
+                self._suspects.append(self._tasks[name])
                 return None
             count = error.allowed_failures + 1
             told = f"{count} workers died while they did it; did memory run out? The logs of the workers say more"
@@ -149,9 +149,9 @@ class Cluster:
         room = sum(self._client.nthreads().values()) - len(self._futures)
         while self._suspects and room > 0:
             room -= 1
-            source = self._suspects.pop()
-            self._tried.add(source.id)
-            self.give(source)
+            task = self._suspects.pop()
+            self._tried.add(task.key)
+            self.give(task)
 
     def _refuse(self, error: RsSegmentError, worker: str | None) -> Outcome:
         """A worker cannot work: the end where none could so far; later on it is that one worker, which is sent away."""
@@ -170,8 +170,8 @@ class Cluster:
         return {"GPU": 1} if counted or (not workers and self._job.compute.device != "auto") else None
 
 
-def work(job_text: str, source_text: str) -> str:
-    """What a worker of the cluster runs: a scene by name, and what became of it."""
+def work(job_text: str, task_text: str) -> str:
+    """What a worker of the cluster runs: a task as text, and what became of it."""
     worker = _dask("distributed").get_worker()
     key = worker.get_current_task()
 
@@ -182,17 +182,17 @@ def work(job_text: str, source_text: str) -> str:
 
     with _one_scene:
         job = Job.from_json(job_text)
-        source = revive(Source, json.loads(source_text))
+        asked = Task.from_json(task_text)
         try:
             told(0, 0)
             if job_text not in _loaded:
                 _loaded.clear()
                 _loaded[job_text] = load(job)
         except CancelledError as error:
-            return json.dumps({"outcome": Outcome.of(error, source).to_json()})
+            return json.dumps({"outcome": Outcome.of(error, asked.source).to_json()})
         except RsSegmentError as error:
             return json.dumps({"refused": type(error).__name__, "message": str(error), "worker": worker.address})
-        return json.dumps({"outcome": do(job, _loaded[job_text], source, told).to_json()})
+        return json.dumps({"outcome": do(job, _loaded[job_text], asked, told).to_json()})
 
 
 def _absolute(source: Source) -> Source:
