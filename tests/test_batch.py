@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from archives import OPTIONS, PLAIN, PLAN, archive, contents, deadly, one_by_one, rs_segment, run
+from archives import OPTIONS, PLAIN, PLAN, archive, contents, one_by_one, rs_segment, run
 from archives import fake_model as fake_model
 from fakes import make_scene
 from hypothesis import given, settings
@@ -17,42 +17,12 @@ from hypothesis import strategies as st
 from rs_segment import Compute, Length, Outputs, Plan, Shapes, Size, View
 from rs_segment.archive import fingerprint
 from rs_segment.archive.agenda import forecast, in_shard
-from rs_segment.archive.job import Job, Outcome, Recipe, revive, to_json
+from rs_segment.archive.job import Job, Outcome, Recipe, Task
 from rs_segment.archive.manifest import Output
 from rs_segment.archive.source import Source
 from rs_segment.errors import OptionError
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
-
-
-def test_two_hundred_scenes_five_of_them_broken(tmp_path: Path) -> None:
-    where, out = tmp_path / "in", tmp_path / "out"
-    good = archive(where, 195)
-    cut = make_scene(where / "cut.tif")
-    cut.write_bytes(cut.read_bytes()[:300])
-    (where / "page.tif").write_text("<html>404</html>")
-    (where / "empty.tif").touch()
-    make_scene(where / "two.tif", bands=2)
-    deadly(where)
-    told = rs_segment(where, "-o", out, *OPTIONS, "--workers", 2, "--attempts", 2, "--json")
-    assert told.exit_code == 3, told.output
-    report = json.loads(told.stdout)
-    assert report["done"] == 195
-    named = {failed["id"]: failed["message"] for failed in report["failed"]}
-    assert named.keys() == {"cut", "page", "empty", "two", "deadly"}
-    assert "killed" in named["deadly"]
-    assert "0 bytes" in named["empty"]
-    made = contents(out)
-    assert made.items() >= one_by_one(good[:16], tmp_path / "one").items()
-
-    before = {p.name: p.stat().st_mtime_ns for p in out.glob("scene-*")}
-    (where / "deadly.tif").unlink()
-    again = rs_segment(where, "-o", out, *OPTIONS, "--workers", 0, "--json")
-    assert again.exit_code == 3
-    report = json.loads(again.stdout)
-    assert report["done_before"] == report["done"] == 195
-    assert len(report["failed"]) == 4
-    assert {p.name: p.stat().st_mtime_ns for p in out.glob("scene-*")} == before
 
 
 def test_results_are_those_of_one_by_one(tmp_path: Path) -> None:
@@ -216,7 +186,7 @@ def test_what_travels_comes_out_as_it_went_in() -> None:
     job = Job("/x", "1", "m", "c", view, PLAN, Compute("cuda"), Outputs(shapes=shapes))
     assert Job.from_json(job.to_json()) == job
     source = Source("a", "b", ("c", "d"), (1, 1), ("red", "nir"), (1.0, 2.0, 3.0, 4.0), item="i")
-    assert revive(Source, json.loads(to_json(source))) == source
+    assert Task.from_json(Task(source, 2, 3).to_json()) == Task(source, 2, 3)
     outcome = Outcome("done", outputs=(Output("a", 1, 2, "3"),), result={"areas": [1], "notes": []})
     assert Outcome.from_json(outcome.to_json()).outputs == outcome.outputs
 
