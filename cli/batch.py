@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 EVERY_SECONDS = 0.5
 LINE_EVERY_SECONDS = 60.0
+SHOWN = 20
+"""Failures that are listed at the end; all are told when they happen."""
 
 
 class Shard(click.ParamType):  # type: ignore[type-arg]
@@ -95,7 +97,7 @@ def batch(**given: Any) -> None:
         location=given["location"],
         bbox=given["bbox"],
         datetime=given["datetime"],
-        aoi=aoi if aoi is not None and Path(aoi).exists() else None,
+        aoi=aoi if aoi is not None and (Path(aoi).exists() or aoi.count(",") != 3) else None,
     )
     sources = find_scenes(given["inputs"], query)
     recipe = Recipe(given["model"], view(given), plan(given), compute(given), outputs(given))
@@ -186,7 +188,7 @@ class Show:
 
     def _tell(self, news: News) -> None:
         worth = news.kind in ("failed", "again", "note")
-        line = " ".join(part for part in (news.kind if news.kind != "note" else "", news.id, news.message) if part)
+        line = f"{'' if news.kind == 'note' else news.kind} {news.id}: {news.message}".strip(" :")
         due = time.monotonic() - self._told >= (LINE_EVERY_SECONDS if self._kind == "lines" else EVERY_SECONDS)
         if due:
             self._told = time.monotonic()
@@ -227,12 +229,12 @@ def outlook(prospects: Sequence[Prospect]) -> str:
     counts = Counter(p.what for p in prospects)
     todo = [p for p in prospects if p.what != "done"]
     told = ", ".join(f"{count} {what}" for what, count in counts.items())
-    mpx = sum(p.pixels or 0 for p in todo) / 1e6
-    lines.append(f"{len(prospects)} scenes{': ' if told else ''}{told}; {mpx:.1f} Mpx to do")
-    refused = sum(bool(p.problem) for p in prospects)
-    if refused:
-        lines.append(f"{refused} would fail")
-    known = [p.seconds for p in todo if p.seconds is not None]
+    good = [p for p in todo if not p.problem]
+    mpx = sum(p.pixels or 0 for p in good) / 1e6
+    refused = len(todo) - len(good)
+    fail = f"; {refused} would fail" if refused else ""
+    lines.append(f"{len(prospects)} scenes{': ' if told else ''}{told}{fail}; {mpx:.1f} Mpx to do")
+    known = [p.seconds for p in good if p.seconds is not None]
     if known:
         lines.append(f"about {duration(sum(known))} of one worker's time, by the scenes that were done here before")
     return "\n".join(lines)
@@ -263,7 +265,9 @@ def summary(report: Report) -> str:
     if report.skipped:
         lines += [f"{len(report.skipped)} were done before"]
     if report.failed:
-        lines += [f"{len(report.failed)} failed:", *(f"  {r.id}: {r.message}" for r in report.failed)]
+        lines += [f"{len(report.failed)} failed:", *(f"  {r.id}: {r.message}" for r in report.failed[:SHOWN])]
+        if report.failed[SHOWN:]:
+            lines += [f"  and {len(report.failed) - SHOWN} more, see {report.folder / 'summary.csv'}"]
     if report.left:
         lines += [f"{len(report.left)} are left: {report.stopped}; the same command goes on"]
     lines += [f"results are in {report.folder}"]

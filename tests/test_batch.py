@@ -201,12 +201,13 @@ def test_a_dry_run_lists_and_writes_nothing(tmp_path: Path) -> None:
     assert "1 would fail" in told.stdout
     assert not out.exists()
     run(sources, out)
+    make_scene(tmp_path / "in" / "unseen.tif")
     told = rs_segment(tmp_path / "in", "-o", out, *OPTIONS, "--dry-run")
-    assert "1 new" in told.stdout
+    assert "2 new" in told.stdout
     assert "3 done" in told.stdout
     assert "worker's time" in told.stdout
     listed = json.loads(rs_segment(tmp_path / "in", "-o", out, *OPTIONS, "--dry-run", "--json").stdout)
-    assert [one["what"] for one in listed] == ["done"] * 3 + ["new"]
+    assert [one["what"] for one in listed] == ["done"] * 3 + ["new"] * 2
 
 
 @pytest.mark.parametrize(
@@ -217,6 +218,11 @@ def test_a_dry_run_lists_and_writes_nothing(tmp_path: Path) -> None:
         (["--bbox", "1,2"], 2, "4 are needed"),
         (["--workers", "-1"], 2, "workers"),
         (["-m", "nothing"], 4, "there is no model"),
+        (["--tile", "30"], 2, "multiples of the model's stride"),
+        (["--skip", "Lava"], 2, "Lava"),
+        (["--aoi", "nowhere.gpkg"], 4, "nowhere.gpkg does not exist"),
+        (["--cut", "0"], 2, "--cut"),
+        (["--scheduler", "nowhere.json"], 2, "is no scheduler file"),
         (["--pattern", "*.jp2"], 4, "--pattern"),
     ],
 )
@@ -239,7 +245,7 @@ def test_progress_tells_of_scenes_and_failures(tmp_path: Path, progress: str) ->
     assert "1 failed" in told.stderr
     if progress == "bar":
         assert "Mpx/s" in told.stderr
-        assert "failed broken" in told.stderr
+        assert "failed broken: " in told.stderr
     if progress == "jsonl":
         news = [json.loads(line) for line in told.stderr.splitlines() if line.startswith("{")]
         assert news[0] | {"event": "plan", "scenes": 4} == news[0]

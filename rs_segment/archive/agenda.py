@@ -118,6 +118,7 @@ def forecast(
         OptionError: As ``batch``.
         ModelError, ModelNotFoundError: There is no such model.
     """
+    recipe.check()
     card = recipe.card
     manifest = Manifest(Path(folder))
     done = [record for record in manifest.records.values() if record.status == "done" and record.model == card.name]

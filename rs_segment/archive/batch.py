@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .. import registry
+from ..errors import OptionError
 from ..workfolder import disk_errors
 from . import fingerprint
 from .agenda import agenda
@@ -79,6 +80,9 @@ def batch(
     """
     recipe, effort, folder = recipe or Recipe(), effort or Effort(), Path(folder)
     started = time.monotonic()
+    recipe.check()
+    if folder.exists() and not folder.is_dir():
+        raise OptionError(f"{folder} is a file; name a folder for the results")
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with Manifest(folder) as manifest:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import re
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -48,6 +49,11 @@ class Effort:
     attempts: int = 3
     pause: float = 5.0
     max_failures: int | None = None
+
+    def __post_init__(self) -> None:
+        place = self.scheduler
+        if place is not None and place != "local" and not Path(place).is_file() and not re.search(r":\d+$", place):
+            raise OptionError(f"{place} is no scheduler file, and no address with a port, such as tcp://host:8786")
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from typing import Any, TypeVar, get_args, get_type_hints
 
 from .. import registry
 from ..card import ModelCard
+from ..classmap import find_classes
 from ..errors import (
     CancelledError,
     DeviceError,
@@ -22,9 +23,10 @@ from ..errors import (
     OutputExistsError,
 )
 from ..parts import Share, folder_of
-from ..result import Segmentation
+from ..result import UNCLASSIFIED_CLASS, Segmentation
 from ..scene import Scene
 from ..segment import segment, segment_part
+from ..sight import plan_tiles
 from ..types import Compute, Outputs, Plan, Predictor, Track, View, Work
 from ..workfolder import disk_errors
 from . import fingerprint, network
@@ -68,6 +70,17 @@ class Recipe:
             ModelError, ModelNotFoundError: There is none.
         """
         return registry.find(self.model).card if isinstance(self.model, (str, Path)) else self.model.card
+
+    def check(self) -> None:
+        """Refuse here what every scene would be refused for.
+
+        Raises:
+            ModelError, ModelNotFoundError: There is no model.
+            OptionError: The plan does not fit the model, or shapes name classes that it does not know.
+        """
+        card = self.card
+        plan_tiles((1, 1), card, self.plan)
+        find_classes(self.outputs.shapes.skip, (*card.classes, UNCLASSIFIED_CLASS), "the model")
 
     @property
     def decided(self) -> dict[str, str]:

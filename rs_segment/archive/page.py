@@ -26,7 +26,7 @@ from .vrt import fits_mosaic
 SIDE = 176
 """Long side of a thumbnail in pixels."""
 MAX_PICTURES = 400
-MAX_FAILED, MAX_SLOW, MAX_NAMED = 200, 10, 8
+MAX_FAILED, MAX_SLOW, MAX_NOTES, MAX_NAMED = 200, 10, 30, 8
 
 _STYLE = """
 body{font:15px/1.45 system-ui,sans-serif;margin:2rem auto;max-width:76rem;padding:0 1rem;color:#1c2126;background:#fff}
@@ -204,9 +204,11 @@ def _notes(rows: Sequence[Row]) -> Iterator[str]:
             ("", ""),
             (
                 (note, ", ".join(ids[:MAX_NAMED]) + (f" and {len(ids) - MAX_NAMED:,} more" if ids[MAX_NAMED:] else ""))
-                for note, ids in found.items()
+                for note, ids in list(found.items())[:MAX_NOTES]
             ),
         )
+    if len(found) > MAX_NOTES:
+        yield f"<p>The Items of the other scenes hold {len(found) - MAX_NOTES:,} more.</p>"
 
 
 def _others(rows: Sequence[Row]) -> Iterator[str]:

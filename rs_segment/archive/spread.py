@@ -28,7 +28,6 @@ from .source import Source
 QUEUED = 1000
 """Scenes that are given to the scheduler at a time."""
 ANSWER_SECONDS = 30
-LOCAL = "local"
 
 _loaded: dict[str, Predictor] = {}
 _one_scene = threading.Lock()
@@ -62,10 +61,10 @@ class Cluster:
         self._suspects: list[Task] = []
         self._tried: set[str] = set()
         self._worked = False
-        self._cluster = _local_cluster(seats, attempts) if scheduler == LOCAL else None
-        where: dict[str, Any] = {"address": scheduler if self._cluster is None else self._cluster}
-        if self._cluster is None and "://" not in scheduler:
-            where = {"scheduler_file": scheduler} if Path(scheduler).is_file() else where
+        self._cluster = _local_cluster(seats, attempts) if scheduler == "local" else None
+        where = {"address": self._cluster or scheduler}
+        if self._cluster is None and Path(scheduler).is_file():
+            where = {"scheduler_file": scheduler}
         try:
             self._client = distributed.Client(**where, timeout=ANSWER_SECONDS, set_as_default=False)
         except (OSError, ValueError, TimeoutError) as error:
