@@ -226,14 +226,14 @@ def outlook(prospects: Sequence[Prospect]) -> str:
         lines.append(
             f"{p.what:<8}{p.id:<{wide}} {size:>12}  {p.source}" + (f"\n        {p.problem}" if p.problem else "")
         )
-    counts = Counter(p.what for p in prospects)
+    kinds = Counter(p.what for p in prospects)
     todo = [p for p in prospects if p.what != "done"]
-    told = ", ".join(f"{count} {what}" for what, count in counts.items())
+    told = ", ".join(f"{number} {what}" for what, number in kinds.items())
     good = [p for p in todo if not p.problem]
     mpx = sum(p.pixels or 0 for p in good) / 1e6
     refused = len(todo) - len(good)
     fail = f"; {refused} would fail" if refused else ""
-    lines.append(f"{len(prospects)} scenes{': ' if told else ''}{told}{fail}; {mpx:.1f} Mpx to do")
+    lines.append(f"{count(len(prospects))}{': ' if told else ''}{told}{fail}; {mpx:.1f} Mpx to do")
     known = [p.seconds for p in good if p.seconds is not None]
     if known:
         lines.append(f"about {duration(sum(known))} of one worker's time, by the scenes that were done here before")
@@ -258,7 +258,7 @@ def summary(report: Report) -> str:
     """What a person wants to know when it is over."""
     done = len(report.records) - len(report.failed) - len(report.skipped)
     speed = f" ({pixels(report) / 1e6 / max(report.seconds, 1e-3):.2f} Mpx/s)" if done else ""
-    lines = [f"{done} scenes done in {duration(report.seconds)}{speed}"]
+    lines = [f"{count(done)} done in {duration(report.seconds)}{speed}"]
     if done:
         last = next(r.result for r in reversed(report.records) if r.result and r.id not in report.skipped)
         lines[0] += f" on {last['device']}, {last['precision']}"
@@ -286,3 +286,8 @@ def duration(seconds: float) -> str:
         return f"{seconds:.1f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def count(scenes: int) -> str:
+    """A number of scenes: 1 scene, 2 scenes."""
+    return "1 scene" if scenes == 1 else f"{scenes} scenes"
