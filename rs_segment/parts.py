@@ -30,7 +30,7 @@ from .writer import RasterSpec, RasterWriter
 TAG = "RS_SEGMENT_PART"
 ROWS_AT_A_TIME = 512
 # Where a part lies on Earth is of no interest, but readers would warn of a raster that lies nowhere.
-_NOWHERE = Affine(1, 0, 0, 0, -1, 0)
+_NOWHERE = Affine(2, 0, 0, 0, -2, 0)
 
 
 @dataclass(frozen=True, slots=True)

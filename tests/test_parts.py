@@ -16,7 +16,6 @@ from rs_segment.parts import Share, folder_of
 from rs_segment.segment import segment_part
 
 PLAN = Plan(tile=32, overlap=16)
-pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 
 
 def bytes_of(folder: Path) -> dict[str, bytes]:

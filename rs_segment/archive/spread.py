@@ -227,7 +227,8 @@ def _local_cluster(seats: Sequence[Mapping[str, str]], attempts: int) -> Any:
 
     def options(seat: Mapping[str, str]) -> dict[str, Any]:
         gpu = {"GPU": 1} if "CUDA_VISIBLE_DEVICES" in seat else {}
-        env = {**seat, "DASK_LOGGING__DISTRIBUTED": "critical"}
+        quiet = {"DASK_LOGGING__DISTRIBUTED": "critical", "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False"}
+        env = {**seat, **quiet}
         return {"nthreads": 1, "env": env, "host": "127.0.0.1", "resources": gpu, "silence_logs": logging.CRITICAL}
 
     with _dask("dask").config.set({"distributed.scheduler.allowed-failures": attempts - 1}):
