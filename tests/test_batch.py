@@ -41,7 +41,17 @@ def test_results_are_those_of_one_by_one(tmp_path: Path) -> None:
         assert sum(a["pixels"] for a in record.result["areas"]) + record.result["nodata_pixels"] == record.pixels
 
 
-def whats(sources: list[Source], folder: Path, check: Any = "quick", **given: Any) -> list[str]:
+def test_polygons_are_drawn_as_asked(tmp_path: Path) -> None:
+    sources = archive(tmp_path / "in", 2)
+    shapes = Shapes(sieve=4, simplify=Length.parse("2px"))
+    expected = one_by_one(sources, tmp_path / "one", Outputs(shapes=shapes))
+    options = [*OPTIONS, "--polygons", "--sieve", 4, "--simplify", "2px"]
+    told = rs_segment(tmp_path / "in", "-o", tmp_path / "out", *options, "--workers", 1)
+    assert told.exit_code == 0, told.output
+    assert contents(tmp_path / "out") == expected
+
+
+def steps(sources: list[Source], folder: Path, check: Any = "quick", **given: Any) -> list[str]:
     outputs, view = given.pop("outputs", PLAIN), given.pop("view", View())
     recipe = Recipe(given.pop("model", "fake"), view, given.pop("plan", PLAN), given.pop("compute", Compute()), outputs)
     return [p.what for p in forecast(sources, folder, recipe, full=check == "full")]
@@ -50,15 +60,15 @@ def whats(sources: list[Source], folder: Path, check: Any = "quick", **given: An
 def test_what_changed_is_done_again_and_nothing_else(tmp_path: Path, fake_model: Path) -> None:
     sources = archive(tmp_path / "in", 4)
     out, done = tmp_path / "out", ["done"] * 4
-    assert whats(sources, out) == ["new"] * 4
+    assert steps(sources, out) == ["new"] * 4
     assert not out.exists()
     run(sources, out)
     expected = contents(out)
-    assert whats(sources, out) == done
-    assert whats(sources, out, compute=Compute(batch=7, readers=1)) == done
-    assert whats(sources, out, plan=Plan(tile=48, overlap=16)) == ["changed"] * 4
-    assert whats(sources, out, outputs=Outputs(polygons=False, confidence=True)) == ["changed"] * 4
-    assert whats(sources, out, view=View(nodata=7)) == ["changed"] * 4
+    assert steps(sources, out) == done
+    assert steps(sources, out, compute=Compute(batch=7, readers=1)) == done
+    assert steps(sources, out, plan=Plan(tile=48, overlap=16)) == ["changed"] * 4
+    assert steps(sources, out, outputs=Outputs(polygons=False, confidence=True)) == ["changed"] * 4
+    assert steps(sources, out, view=View(nodata=7)) == ["changed"] * 4
     make_scene(Path(sources[0].location), (33, 44))
     (out / "scene-001_classes.tif").unlink()
     (out / "scene-002_classes.tif").write_bytes(b"something else")
@@ -66,17 +76,17 @@ def test_what_changed_is_done_again_and_nothing_else(tmp_path: Path, fake_model:
     stat = raster.stat()
     raster.write_bytes(raster.read_bytes()[:-1] + b"!")
     os.utime(raster, ns=(1, stat.st_mtime_ns))
-    assert whats(sources, out) == ["changed", "changed", "changed", "done"]
-    assert whats(sources, out, "full") == ["changed"] * 4
+    assert steps(sources, out) == ["changed", "changed", "changed", "done"]
+    assert steps(sources, out, "full") == ["changed"] * 4
     assert run(sources, out, check="full").exit_code == 0
     again = contents(out)
     assert {name for name in again if again[name] != expected[name]} <= {
         f"scene-000_classes{end}" for end in (".tif", ".tif.aux.xml", ".qml")
     }
-    assert whats(sources, out, "full") == done
+    assert steps(sources, out, "full") == done
     card = fake_model / "model.json"
     card.write_text(card.read_text().replace("class 1", "class one"))
-    assert whats(sources, out) == ["changed"] * 4
+    assert steps(sources, out) == ["changed"] * 4
 
 
 def test_an_area_of_interest_is_known_by_what_it_holds(tmp_path: Path) -> None:
