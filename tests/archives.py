@@ -56,7 +56,7 @@ def archive(folder: Path, count: int) -> list[Source]:
     folder.mkdir(exist_ok=True)
     made = []
     for number in range(count):
-        shape = (1, 33) if number == 3 else tuple(int(n) for n in rng.integers(20, 70, 2))
+        shape = (1, 33) if number == 3 else tuple(int(n) for n in rng.integers(16, 48, 2))
         path = make_scene(folder / f"scene-{number:03}.tif", shape, **kinds[number % len(kinds)])  # type: ignore[arg-type]
         made.append(Source(path.stem, str(path)))
     return made

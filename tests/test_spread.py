@@ -12,7 +12,7 @@ from typing import Any
 
 import fake_provider
 import pytest
-from archives import PLAIN, PLAN, archive, committed, contents, deadly, one_by_one, run, wait_for
+from archives import PLAIN, PLAN, archive, committed, contents, one_by_one, run, wait_for
 from fakes import make_scene
 
 from rs_segment import Compute, View
@@ -20,7 +20,7 @@ from rs_segment.archive import spread
 from rs_segment.archive.batch import News
 from rs_segment.archive.job import Job
 from rs_segment.archive.source import Source
-from rs_segment.errors import DeviceError, ModelError, OptionError
+from rs_segment.errors import ModelError
 
 if not os.environ.get("CI"):
     pytest.importorskip("distributed")
@@ -115,7 +115,7 @@ class StopError(Exception):
 def test_a_batch_that_is_stopped_stops_its_workers(
     tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scene = Source("tall", str(make_scene(tmp_path / "tall.tif", (16_000, 30))))
+    scene = Source("tall", str(make_scene(tmp_path / "tall.tif", (5_000, 30))))
     out = tmp_path / "out"
     hear = spread.Cluster.hear
 
@@ -132,7 +132,7 @@ def test_a_batch_that_is_stopped_stops_its_workers(
     seen: list[News] = []
     assert run([scene], out, tell=seen.append, workers=0).exit_code == 0
     totals = [n.total for n in seen if n.kind == "progress"]
-    assert totals[0] < 16_000 * 30, "what the worker had done was kept"
+    assert totals[0] < 5_000 * 30, "what the worker had done was kept"
     assert contents(out) == one_by_one([scene], tmp_path / "one")
 
 
@@ -142,24 +142,6 @@ def test_parts_of_a_large_scene_are_done_by_several_workers(tmp_path: Path, clus
     assert report.exit_code == 0, [r.message for r in report.failed]
     assert contents(tmp_path / "out") == one_by_one(sources, tmp_path / "one")
     assert not list((tmp_path / "out").glob(".*"))
-
-
-def test_a_local_cluster_gives_up_a_scene_that_kills(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("FAKE_SLOW")
-    sources = archive(tmp_path / "in", 6)
-    expected = one_by_one(sources, tmp_path / "one")
-    sources.insert(1, deadly(tmp_path / "in"))
-    Path(tmp_path / "in" / "empty.tif").touch()
-    sources.append(Source("empty", str(tmp_path / "in" / "empty.tif")))
-    out = tmp_path / "out"
-    notes: list[News] = []
-    report = run(sources, out, scheduler="local", workers=2, attempts=2, tell=notes.append)
-    failed = {r.id: r for r in report.failed}
-    assert failed.keys() == {"deadly", "empty"}
-    assert failed["deadly"].error == "KilledWorker"
-    assert "2 workers died" in failed["deadly"].message
-    assert {k: v for k, v in contents(out).items() if k in expected} == expected
-    assert any("127.0.0.1" in n.message for n in notes if n.kind == "note")
 
 
 def test_a_scene_waits_for_a_gpu_where_workers_count_theirs(tmp_path: Path, cluster: Cluster) -> None:
@@ -186,13 +168,3 @@ def test_workers_that_cannot_work_are_named(tmp_path: Path, cluster: Cluster, en
             run(sources, tmp_path / "out", scheduler=str(cluster.file), tell=tell)
     finally:
         card.write_text(before)
-
-
-def test_nobody_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spread, "ANSWER_SECONDS", 1)
-    sources = archive(tmp_path / "in", 1)
-    with pytest.raises(DeviceError, match="no scheduler answers at tcp://127.0.0.1:9"):
-        run(sources, tmp_path / "out", scheduler="tcp://127.0.0.1:9")
-    monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(OptionError, match=r"rs-segment\[dask\]"):
-        run(sources, tmp_path / "out", scheduler="local")
