@@ -8,6 +8,7 @@ import click
 
 COMMANDS = {
     "predict": "A class map and polygons of a scene.",
+    "batch": "Class maps and polygons of many scenes; resumable, on one machine or a cluster.",
     "polygonize": "Polygons of a class raster, whoever made it.",
     "info": "What a scene is, and whether a model fits it.",
     "models": "The models that are there, and their cards.",

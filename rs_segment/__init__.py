@@ -6,8 +6,11 @@ Three lines are enough::
 
     result = rs_segment.segment("scene.tif")
     print(result.classes, result.areas)
+
+An archive of them is done by ``rs_segment.batch(rs_segment.find_scenes(["scenes/"]), "maps/")``.
 """
 
+from .archive import Effort, Query, Recipe, Report, Source, batch, find_scenes
 from .card import ClassInfo, ModelCard, Scaling
 from .classmap import ClassMap, Pick
 from .errors import RsSegmentError
@@ -30,6 +33,7 @@ __all__ = [
     "ClassMap",
     "ClassPolygons",
     "Compute",
+    "Effort",
     "GeoBox",
     "Length",
     "ModelCard",
@@ -39,16 +43,22 @@ __all__ = [
     "Polygonized",
     "Prediction",
     "Predictor",
+    "Query",
+    "Recipe",
+    "Report",
     "RsSegmentError",
     "Scaling",
     "Scene",
     "Segmentation",
     "Shapes",
     "Size",
+    "Source",
     "Tile",
     "TileGrid",
     "Track",
     "View",
+    "batch",
+    "find_scenes",
     "models",
     "polygonize",
     "polygonize_raster",

@@ -22,6 +22,7 @@ from .errors import ModelError
 
 MLM = "https://stac-extensions.github.io/mlm/v1.5.2/schema.json"
 FILE = "https://stac-extensions.github.io/file/v2.1.0/schema.json"
+RASTER = "https://stac-extensions.github.io/raster/v1.1.0/schema.json"
 MAX_CLASSES = 254
 DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]{1,98}[A-Za-z0-9]")
@@ -269,7 +270,6 @@ class ModelCard:
                     "post_processing_function": None,
                 }
             ],
-            "bands": [{"name": b} for b in self.bands],
             "rs_segment:pixel_type": self.dtype,
             "rs_segment:stride": self.stride,
             "rs_segment:halo": self.halo,
@@ -292,6 +292,8 @@ class ModelCard:
             "title": "Weights",
             "roles": ["mlm:model", "mlm:weights"],
             "mlm:artifact_type": "safetensors",
+            # MLM wants bands described, and takes STAC's own "bands" only where STAC 1.1 has none: in the properties.
+            "raster:bands": [{"name": b} for b in self.bands],
         }
         if self.weights_sha256:
             asset["file:checksum"] = "1220" + self.weights_sha256
@@ -301,7 +303,7 @@ class ModelCard:
         return {
             "type": "Feature",
             "stac_version": "1.1.0",
-            "stac_extensions": [MLM, FILE],
+            "stac_extensions": [MLM, FILE, RASTER],
             "id": self.name,
             "geometry": {"type": "Polygon", "coordinates": [world]},
             "bbox": [-180.0, -90.0, 180.0, 90.0],

@@ -159,6 +159,11 @@ def blend(grid: TileGrid, looks: Iterable[Look], predictor: Predictor, wanted: W
 STITCHERS: dict[str, Stitcher] = {"exact": exact, "blend": blend}
 
 
+def finished(mode: str, grid: TileGrid, row: int) -> Window:
+    """The rows of pixels that are finished once a row of tiles is."""
+    return grid.band(row) if mode == "exact" else _blended(grid, row, 0)
+
+
 def _scored(looks: Iterable[Look], predictor: Predictor, probs: bool) -> Iterator[tuple[Look, Any]]:
     """Each look with its scores (class, row, col), or None; predicted in batches of equal shapes, in order."""
     waiting: list[Look] = []
