@@ -23,7 +23,7 @@ _DARK, _BRIGHT = 2.0, 98.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Sample:
+class Example:
     """A part of an image beside what it should be and what a model says.
 
     Args:
@@ -86,6 +86,11 @@ def colored(labels: Labels, classes: Sequence[ClassInfo]) -> Rgb:
     return table[labels]
 
 
+def transparent(picture: Rgb, where: Mask) -> Rgb:
+    """uint8 (row, col, 4), a picture that lets the page through where a mask (row, col) is True."""
+    return np.dstack([picture, np.where(where, np.uint8(0), np.uint8(255))])
+
+
 def overlaid(image: Rgb, labels: Labels, classes: Sequence[ClassInfo], opacity: float = 0.45) -> Rgb:
     """uint8 (row, col, 3), an image under the colours of its labels; as it is where there is no class."""
     mixed = image * (1 - opacity) + colored(labels, classes) * opacity
@@ -102,10 +107,10 @@ def encoded(picture: Rgb, kind: Literal["png", "jpeg"] = "png") -> bytes:
     """The bytes of an image file: PNG for maps and charts, JPEG (quality 85) for photographs.
 
     Args:
-        picture: uint8 (row, col, 3).
+        picture: uint8 (row, col, 3), or (row, col, 4) with alpha.
         kind: The format.
     """
-    height, width, _ = picture.shape
+    height, width, count = picture.shape
     options = {"quality": 85} if kind == "jpeg" else {"zlevel": 9}
     # A transform that is not the identity spares a warning; without PAM it is not written anywhere.
     with rasterio.Env(GDAL_PAM_ENABLED="NO"), MemoryFile(ext=f".{kind}") as memory:
@@ -113,7 +118,7 @@ def encoded(picture: Rgb, kind: Literal["png", "jpeg"] = "png") -> bytes:
             driver=kind.upper(),
             width=width,
             height=height,
-            count=3,
+            count=count,
             dtype="uint8",
             transform=Affine.scale(2),
             **options,

@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 
 from ..accuracy import Confusion, Reliability
 from ..card import ModelCard
-from ..pictures import Sample
+from ..pictures import Example
 
 
 def training_report(
     history: Sequence[Mapping[str, float]],
     confusion: Confusion,
     reliability: Reliability | None,
-    samples: Sequence[Sample],
+    samples: Sequence[Example],
     card: ModelCard,
     command: str,
     facts: Sequence[tuple[str, str]] = (),
