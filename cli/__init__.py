@@ -9,6 +9,7 @@ import click
 COMMANDS = {
     "predict": "A class map and polygons of a scene.",
     "polygonize": "Polygons of a class raster, whoever made it.",
+    "data": "What is in a training set, and what is wrong with it.",
     "info": "What a scene is, and whether a model fits it.",
     "models": "The models that are there, and their cards.",
     "doctor": "What is installed, what computes, what is missing.",
