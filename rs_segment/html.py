@@ -40,7 +40,7 @@ table { border-collapse: collapse; margin: 10px 0; font-variant-numeric: tabular
 caption { text-align: left; padding-bottom: 4px; }
 th, td { padding: 4px 10px; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
 thead th { border-bottom: 2px solid var(--line); font-weight: 600; }
-tbody th { font-weight: 500; }
+tbody th { font-weight: 500; white-space: nowrap; }
 td.n, th.n { text-align: right; white-space: nowrap; }
 .scroll { overflow-x: auto; }
 .row { display: flex; flex-wrap: wrap; gap: 16px; align-items: flex-start; }
@@ -53,7 +53,7 @@ pre { background: var(--panel); border: 1px solid var(--line); border-radius: 6p
 .key { display: inline-block; width: 13px; height: 13px; border-radius: 3px; margin-right: 6px; vertical-align: -2px;
   border: 1px solid #8888; }
 .legend { display: flex; flex-wrap: wrap; gap: 4px 18px; margin: 8px 0; font-size: 14px; }
-.bar { display: inline-block; width: 120px; height: 11px; background: var(--panel); border: 1px solid var(--line);
+.bar { display: inline-block; width: 72px; height: 11px; background: var(--panel); border: 1px solid var(--line);
   margin-right: 8px; vertical-align: -1px; }
 .bar i { display: block; height: 100%; }
 .cards { display: flex; flex-wrap: wrap; gap: 12px; margin: 14px 0; }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -10,6 +11,8 @@ from ..classmap import find_classes
 from ..errors import OptionError
 
 UNCLASSIFIED_NAME = "unclassified"
+_GENERIC = re.compile(r"(?i)(class|value)?[ _-]?\d+")
+"""Names that only repeat a value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +38,7 @@ class Pairs:
         for text in texts:
             left, sign, right = text.partition("=")
             if not sign or not left.strip():
-                raise OptionError(
-                    f"--map {text} must be REFERENCE=MAP, such as --map water=3, or --map water= to leave out"
-                )
+                raise OptionError(f"--map {text} must be REFERENCE=MAP, such as water=3, or water= to leave it out")
             table.append((left.strip(), right.strip()))
         return cls(tuple(table), tuple(ignore))
 
@@ -104,13 +105,13 @@ class Matching:
             found = None if name is None else self._values.get(name.casefold())
             if found is not None:
                 return found
-        elif not self.targets or value in self.targets:
+        elif not self.targets or (value in self.targets and (name is None or _GENERIC.fullmatch(name))):
             return value
         there = ", ".join(f"{v} {n}" for v, n in list(self.targets.items())[:30])
         label = str(value) if name is None else name
         raise OptionError(
             f"{self.reference} has class {label!r}, but {self.classmap} has {there}; say what it is there with "
-            f"--map {label}=CLASS, or leave it out with --ignore {label}"
+            f"--map '{label}=CLASS', or leave it out with --ignore '{label}'"
         )
 
     def sentence(self) -> str:
@@ -118,8 +119,8 @@ class Matching:
         how = "by name" if self.by_name else "by value"
         if not self.by_name and not self.named:
             how += f", as {self.reference} names none"
-        elif not self.by_name and not self.targets:
-            how += f", as {self.classmap} names none"
+        elif not self.by_name:
+            how += f", as {self.classmap if not self.targets else self.reference} gives no names of its own"
         return f"classes are matched {how}" + (", but as told for " + self._speech() if self.told else "")
 
     def _speech(self) -> str:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ..accuracy import Confusion, Reliability, number
 from ..card import ClassInfo
+from ..pictures import Example
 from .overview import View
 
 PER_CLASS = ("IoU", "precision", "recall", "F1")
@@ -40,7 +41,8 @@ class Evaluation:
             class. None where the ground size of pixels is unknown.
         images: The images one by one; empty where there is one only.
         reliability: Of a model's confidence, or None.
-        views: Pictures; labels are positions in ``classes``.
+        views: The whole at a glance; labels are positions in ``classes``.
+        examples: Parts of images, the worst first; labels likewise.
         seconds: Wall time.
         notes: What a careful reader should know.
     """
@@ -55,6 +57,7 @@ class Evaluation:
     images: tuple[ImageScore, ...] = ()
     reliability: Reliability | None = None
     views: tuple[View, ...] = ()
+    examples: tuple[Example, ...] = ()
     seconds: float = 0.0
     notes: tuple[str, ...] = ()
 
