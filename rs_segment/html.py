@@ -229,7 +229,11 @@ def bar(share: float, color: str = COLORS[0], digits: int = 3) -> Html:
 
 
 def matrix(
-    names: Sequence[str], values: NDArray[np.float64], shown: Sequence[Sequence[str]], columns: Sequence[str]
+    names: Sequence[str],
+    values: NDArray[np.float64],
+    shown: Sequence[Sequence[str]],
+    columns: Sequence[str],
+    corner: str = "",
 ) -> Html:
     """A matrix of which each cell is shaded by its share of the row; hits are blue, the others red.
 
@@ -238,6 +242,7 @@ def matrix(
         values: float64 (row, column), what is shaded.
         shown: What stands in the cells.
         columns: Names of the columns; the first ones are those of the rows, in their order.
+        corner: What rows and columns are.
     """
     whole = np.maximum(values.sum(axis=1, keepdims=True), 1e-300)
     share = values / whole
@@ -249,8 +254,8 @@ def matrix(
             shade = f"background:rgb({tint} / {0.6 * share[i, j]:.2f})" if share[i, j] >= 0.005 else None
             yield element("td", text, class_="n", style=shade)
 
-    corner = element("th", "reference ↓  map →", class_="small")
-    head = element("thead", element("tr", corner, *(element("th", name, class_="n") for name in columns)))
+    first = element("th", corner, class_="small")
+    head = element("thead", element("tr", first, *(element("th", name, class_="n") for name in columns)))
     body = element("tbody", *(element("tr", *cells(i)) for i in range(len(names))))
     return element("div", element("table", head, body), class_="scroll")
 

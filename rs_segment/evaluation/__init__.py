@@ -1,5 +1,32 @@
 """How good is a map or a model, and how is that told?"""
 
+from .maps import Against, evaluate_map
+from .matching import Pairs
+from .models import Scoring, evaluate_model
+from .overview import View
+from .points import PointEvaluation, PointFields, evaluate_points
+from .report import evaluation_page, table_csv, table_text
+from .result import Evaluation, ImageScore
+from .sampled import points_csv, points_page, points_text
 from .training import training_report
 
-__all__ = ["training_report"]
+__all__ = [
+    "Against",
+    "Evaluation",
+    "ImageScore",
+    "Pairs",
+    "PointEvaluation",
+    "PointFields",
+    "Scoring",
+    "View",
+    "evaluate_map",
+    "evaluate_model",
+    "evaluate_points",
+    "evaluation_page",
+    "points_csv",
+    "points_page",
+    "points_text",
+    "table_csv",
+    "table_text",
+    "training_report",
+]

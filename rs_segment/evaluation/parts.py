@@ -61,11 +61,13 @@ def class_table(classes: Sequence[ClassInfo], confusion: Confusion, hectares: ND
     return html.table(header, rows)
 
 
-def confusion_table(names: Sequence[str], values: NDArray[np.float64], digits: int) -> Html:
+def confusion_table(
+    names: Sequence[str], values: NDArray[np.float64], digits: int, corner: str = "reference ↓  map →"
+) -> Html:
     """A confusion matrix (reference, predicted), whose columns may end with "unclassified"."""
     columns = [*names, *(["unclassified"] if values.shape[1] > len(names) else [])]
     shown = [[f"{v:,.{digits}f}" for v in row] for row in values]
-    return html.matrix(names, values, shown, columns)
+    return html.matrix(names, values, shown, columns, corner)
 
 
 def with_unclassified(confusion: Confusion) -> NDArray[np.float64]:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
+from .. import html
 from ..accuracy import Confusion, Reliability
 from ..card import ModelCard
+from ..html import Html
 from ..pictures import Example
+from .parts import HOW, calibration, class_table, confusion_table, examples, score_cards, share, with_unclassified
 
 
 def training_report(
@@ -32,4 +37,44 @@ def training_report(
         facts: (what, value) for the table on top: data, split, device, time, seed, what the scores are of.
         notes: Sentences that a reader must not miss: a split that leaks, a stop before the end.
     """
-    raise NotImplementedError
+    ece = [] if reliability is None else [("calibration error", share(reliability.ece))]
+    described = [
+        ("reads", f"{', '.join(card.bands)} ({card.dtype})"),
+        ("network", ", ".join(f"{k} {v}" for k, v in card.network.items()) or "–"),
+        ("stride, halo, joined by", f"{card.stride} px, {card.halo} px, {card.mode}"),
+        ("licence", card.licence or "–"),
+    ]
+    parts = [
+        score_cards(confusion, ece),
+        html.notes(notes),
+        html.facts([*facts, *described]),
+        html.section("Curves", curves(history)),
+        html.section("Classes", class_table(card.classes, confusion, None)),
+        html.section("Confusion matrix, pixels", confusion_table(confusion.names, with_unclassified(confusion), 0)),
+    ]
+    if reliability is not None:
+        parts.append(html.section("Confidence", calibration(reliability)))
+    if samples:
+        parts.append(html.section("Best and worst", examples(samples, card.classes)))
+    parts += [
+        html.section("The command that repeats it", html.code(command)),
+        html.section("How", html.paragraph(HOW)),
+    ]
+    return html.page(f"Training of {card.name}", *parts, lead=card.description)
+
+
+def curves(history: Sequence[Mapping[str, float]]) -> Html:
+    """Charts of what was noted in each epoch; names that end in the same word share one."""
+    epochs = html.by_name(history, "epoch")
+    if not np.isfinite(epochs).any():
+        epochs = [float(i + 1) for i in range(len(history))]
+    names = list(dict.fromkeys(name for row in history for name in row if name != "epoch"))
+    charts: dict[str, list[html.Line]] = {}
+    for name in names:
+        charts.setdefault(name.split()[-1].casefold(), []).append(html.Line(name, epochs, html.by_name(history, name)))
+    titles = [lines[0].name if len(lines) == 1 else lines[0].name.split()[-1] for lines in charts.values()]
+    drawn = [
+        html.chart(title[:1].upper() + title[1:], lines, "epoch")
+        for title, lines in zip(titles, charts.values(), strict=True)
+    ]
+    return html.row(*drawn)
