@@ -16,10 +16,10 @@ from ..errors import DatasetError, RsSegmentError
 from ..geobox import GeoBox
 from ..scene import Scene
 from ..types import NODATA, Track, silent
-from .files import Files
+from .files import Files, refuse_cut_off
 from .guess import guess
 from .layers import Layer
-from .look import Found, Match, group_by_pattern, groups_by_folder, lonely_sentences, match_patterns
+from .look import Found, Match, group_by_pattern, groups_by_folder, match_patterns, wrong_files
 from .masks import Legend, MaskFile, palette_of
 from .pair import Image, Pair, Polygons, bands_of
 from .spec import FILE_NAME, DatasetSpec, SplitSpec, read_spec
@@ -188,7 +188,7 @@ def examine(source: str | Path, track: Track = silent) -> Examined:
 def _build(source: Path, spec: DatasetSpec, match: Match, notes: Sequence[str]) -> Examined:
     files = Files()
     legend = Legend.of(spec.labels.kind, spec.classes, spec.labels.ignore, spec.labels.unknown)
-    problems = [f"{source}: {sentence}" for sentence in lonely_sentences(match)]
+    problems = [f"{source}: {sentence}" for sentence in wrong_files(match)]
     told = list(notes)
     if match.lonely_images:
         first, count = match.lonely_images[0].path, len(match.lonely_images)
@@ -216,6 +216,7 @@ def _build(source: Path, spec: DatasetSpec, match: Match, notes: Sequence[str]) 
 
 def _open_image(spec: DatasetSpec, found: Found) -> Image:
     path = spec.root / found.path
+    refuse_cut_off(path)
     with Scene.open(path, spec.images.nodata) as scene:
         palette = palette_of(scene) if len(scene.bands) == 1 else None
         if palette is not None:

@@ -9,11 +9,13 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import SceneError
 from ..scene import Scene
 
 T = TypeVar("T")
@@ -21,6 +23,7 @@ Arrays = tuple[NDArray[Any], ...]
 
 OPEN_FILES = 24
 CACHE_BYTES = 1024 * 2**20
+_TAIL = 4096
 LARGEST = 96 * 2**20
 """Larger images are not kept, in bytes."""
 
@@ -114,3 +117,13 @@ def worth_keeping(shape: tuple[int, int], block: tuple[int, int], pixel_bytes: i
     """
     size = int(np.prod(shape)) * pixel_bytes
     return size <= LARGEST and (block[1] >= shape[1] or size <= LARGEST // 32)
+
+
+def refuse_cut_off(path: Path) -> None:
+    """Raises ``SceneError`` where a PNG lacks its end: GDAL reads what is missing as zeros, and says nothing."""
+    if path.suffix.lower() != ".png" or not path.is_file():
+        return
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _TAIL))
+        if b"IEND" not in file.read():
+            raise SceneError(f"{path} is cut off: the end of the file is missing; copy or download it again")

@@ -18,11 +18,11 @@ from rasterio.windows import Window
 
 from ..card import MAX_CLASSES
 from ..classmap import ClassMap
-from ..errors import DatasetError, RsSegmentError
+from ..errors import DatasetError, RsSegmentError, SceneError
 from ..pipeline import ahead
 from ..scene import Scene
 from ..types import NODATA, Track, silent
-from .files import Files
+from .files import Files, refuse_cut_off
 from .layers import choose_layer, fields_of, labels_in
 from .look import Found, Match, files_below, groups_by_folder, match, patterns_for, tell
 from .masks import MaskFile, label_of, palette_of
@@ -94,13 +94,32 @@ def _nothing(root: Path, there: Sequence[str], found: Match) -> str:
 
 
 def _masks(root: Path, masks: Sequence[Found], track: Track) -> _Looked:
-    paths = [root / m.path for m in masks]
+    paths = _readable([root / m.path for m in masks])
     kind = _kind(paths)
     opened = [MaskFile.open(path, kind) for path in paths]
     counts, within = _scan(opened, track)
     if kind == "colors":
         return _by_color(counts, within, len(paths), paths)
     return _by_value(counts, paths)
+
+
+def _readable(paths: Sequence[Path]) -> list[Path]:
+    """The masks that can be opened; what is wrong with the others is told when they are to be used.
+
+    Raises:
+        SceneError: None can.
+    """
+    good, error = [], None
+    for path in paths:
+        try:
+            refuse_cut_off(path)
+            Scene.open(path).close()
+            good.append(path)
+        except SceneError as found:
+            error = error or found
+    if error and not good:
+        raise error
+    return good
 
 
 def _kind(paths: Sequence[Path]) -> Kind:

@@ -291,10 +291,8 @@ def group_by_pattern(pattern: str, image: str) -> str:
     return (found.group(1) if found.re.groups else found.group(0)) or image
 
 
-def lonely_sentences(found: Match) -> Iterator[str]:
-    """What is to be said of files that are left over."""
+def wrong_files(found: Match) -> Iterator[str]:
+    """What is wrong with files: two where one is wanted, labels without an image."""
     yield from found.doubts
-    for image in found.lonely_images:
-        yield f"{image.path} has no labels; add them, or take it out of the folder"
     for labels in found.lonely_labels:
         yield f"{labels.path} has no image; add it, or take the labels out of the folder"

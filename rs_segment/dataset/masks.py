@@ -20,7 +20,7 @@ from ..errors import DatasetError
 from ..geobox import GeoBox
 from ..scene import Scene, gdal_settings, opened
 from ..types import NODATA, Labels, Mask
-from .files import Files, worth_keeping
+from .files import Files, refuse_cut_off, worth_keeping
 from .spec import ClassSpec, Kind, Label
 
 UNKNOWN = MAX_CLASSES
@@ -110,6 +110,7 @@ class MaskFile:
             SceneError: It cannot be opened.
             DatasetError: It has no bands that could be such labels.
         """
+        refuse_cut_off(path)
         with Scene.open(path) as scene:
             palette = palette_of(scene)
             bands = [b for b in scene.bands if not b.alpha]

@@ -32,6 +32,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "": (
         "format",
         "name",
+        "root",
         "licence",
         "description",
         "images",
@@ -207,7 +208,7 @@ def _spec(told: Mapping[str, Any], root: Path, name: str) -> DatasetSpec:
     _check_classes(classes, label_spec)
     pairs = tuple(_pair(p) for p in _tables(told, "pairs"))
     spec = DatasetSpec(
-        root,
+        root / _get(told, "root", str, ""),
         _get(told, "name", str, name) or name,
         classes,
         _images(images),
