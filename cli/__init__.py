@@ -10,6 +10,8 @@ COMMANDS = {
     "predict": "A class map and polygons of a scene.",
     "polygonize": "Polygons of a class raster, whoever made it.",
     "data": "What is in a training set, and what is wrong with it.",
+    "evaluate": "How good a class map or a model is, against labels or sampled points.",
+    "compare": "Models side by side: a table, and a figure.",
     "info": "What a scene is, and whether a model fits it.",
     "models": "The models that are there, and their cards.",
     "doctor": "What is installed, what computes, what is missing.",

@@ -15,6 +15,7 @@ from .command import Command, not_empty
 from .options import COMPUTING, REPORTING, compute, names, plan, with_options
 
 if TYPE_CHECKING:
+    from rs_segment.dataset import Dataset, Part
     from rs_segment.evaluation import Evaluation, Pairs, PointEvaluation
 
 MATCHING = (
@@ -121,14 +122,26 @@ def on_data(given: Mapping[str, Any]) -> Evaluation:
 
     shown = track(given["progress"])
     dataset = open_dataset(given["data"], shown)
-    parts = None
-    if given["split"]:
-        split = dataset.split(given["split"])
-        parts = dict(split.parts)[given["part"]]
-        if split.leaks and given["part"] != "train":
-            click.echo(f"note: {split.leaks}", err=True)
     scoring = Scoring(plan(given), compute(given), pairs(given))
-    return evaluate_model(given["what"], dataset, parts, scoring, shown)
+    return evaluate_model(given["what"], dataset, parts_of(dataset, given), scoring, shown)
+
+
+def parts_of(dataset: Dataset, given: Mapping[str, Any]) -> tuple[Part, ...] | None:
+    """What of a training set is scored, as the options say; None is all.
+
+    A split that leaks is told, since the score that follows is too good.
+    """
+    from rs_segment.errors import OptionError
+
+    if not given["split"]:
+        return None
+    split = dataset.split(given["split"])
+    parts = dict(split.parts)[given["part"]]
+    if not parts:
+        raise OptionError(f"the split {split.name} has no {given['part']} part; write it as {given['split']}/GROUPS")
+    if split.leaks and given["part"] != "train":
+        click.echo(f"note: {split.leaks}", err=True)
+    return parts
 
 
 def by_points(given: Mapping[str, Any]) -> None:
@@ -192,7 +205,7 @@ def pairs(given: Mapping[str, Any]) -> Pairs:
 
 def refuse(files: Sequence[Path], overwrite: bool, inputs: Sequence[str | None]) -> None:
     """Raises where a file cannot be written, before anything is read."""
-    from rs_segment.errors import OptionError
+    from rs_segment.errors import OptionError, OutputExistsError
     from rs_segment.workfolder import refuse_existing
 
     read = {Path(path).resolve() for path in inputs if path}
@@ -201,7 +214,13 @@ def refuse(files: Sequence[Path], overwrite: bool, inputs: Sequence[str | None])
             raise OptionError(f"{file} is what is evaluated; choose another name for the report")
     if len({file.resolve() for file in files}) < len(files):
         raise OptionError("two reports have one name; give each its own")
-    refuse_existing(files, overwrite)
+    try:
+        refuse_existing(files, overwrite)
+    except OutputExistsError as error:
+        there = next((file for file in files if str(file) in str(error)), files[0])
+        raise OutputExistsError(
+            f"{there} is already there; replace it with --overwrite, or choose another name"
+        ) from None
 
 
 def write(texts: Mapping[Path, str | bytes]) -> list[Path]:

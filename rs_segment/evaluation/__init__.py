@@ -1,5 +1,6 @@
 """How good is a map or a model, and how is that told?"""
 
+from .compare import Comparison, compare_csv, compare_figure, compare_models, compare_page, compare_text
 from .maps import Against, evaluate_map
 from .matching import Pairs
 from .models import Scoring, evaluate_model
@@ -12,6 +13,7 @@ from .training import training_report
 
 __all__ = [
     "Against",
+    "Comparison",
     "Evaluation",
     "ImageScore",
     "Pairs",
@@ -19,6 +21,11 @@ __all__ = [
     "PointFields",
     "Scoring",
     "View",
+    "compare_csv",
+    "compare_figure",
+    "compare_models",
+    "compare_page",
+    "compare_text",
     "evaluate_map",
     "evaluate_model",
     "evaluate_points",

@@ -30,7 +30,7 @@ from ..pipeline import ahead
 from ..result import without_secrets
 from ..types import NODATA, UNCLASSIFIED, Labels, Track, silent
 from .codes import MOST, Codes
-from .matching import UNCLASSIFIED_NAME, Matching, Pairs
+from .matching import UNCLASSIFIED_NAME, Matching, Pairs, number_in
 from .nearest import Nearest
 from .overview import Overview
 from .result import Evaluation
@@ -277,7 +277,7 @@ def _sides(
             mine,
             _raster_side(mine, mine.scene.geobox),
             theirs,
-            f"polygons burnt into the pixels of {mine.scene.name}",
+            f"the pixels of {mine.scene.name}, into which the polygons of {theirs.name} are burnt",
         )
     other = stack.enter_context(ClassMap.open(reference, Pick(band=against.band, nodata=against.nodata)))
     stack.enter_context(rasterio.Env(GDAL_CACHEMAX=mine.cache_bytes + other.cache_bytes))
@@ -298,7 +298,7 @@ def _raster_side(classmap: ClassMap, grid: GeoBox) -> Side:
 
 
 def burnt(path: Path, against: Against, grid: GeoBox, image: str) -> Side:
-    """Polygons on a grid. Texts become classes 0, 1, 2 and so on in their order; whole numbers are values themselves.
+    """Polygons on a grid. Texts become classes 0, 1, 2 and so on in their order; "7" and "class 7" are the value 7.
 
     Args:
         path: The file.
@@ -316,10 +316,11 @@ def burnt(path: Path, against: Against, grid: GeoBox, image: str) -> Side:
     column = against.field or _class_field(path, fields_of(path, layer))
     shapes = Layer.read(path, LabelSpec(kind="polygons", layer=layer, field=column))
     texts = sorted({text for text in (*shapes.labels.tolist(), against.outside) if text})
-    whole = all(text.isdecimal() and int(text) < MOST for text in texts)
+    numbers = {text: number for text in texts if (number := number_in(text)) is not None and number < MOST}
+    whole = len(set(numbers.values())) == len(texts)
     if len(texts) > MOST:
         raise OptionError(f"{path} has {len(texts):,} different values of {column!r}; is it the field of the class?")
-    values = {text: int(text) if whole else i for i, text in enumerate(texts)}
+    values = numbers if whole else {text: i for i, text in enumerate(texts)}
     found = shapes.on(grid, Legend("polygons", values, len(texts)), image)
     outside = values[against.outside] if against.outside else NODATA
     names = {} if whole else {value: text for text, value in values.items()}
@@ -330,7 +331,7 @@ def burnt(path: Path, against: Against, grid: GeoBox, image: str) -> Side:
     def info(value: int) -> ClassInfo:
         return ClassInfo(value, names.get(value, f"class {value}"), "#808080")
 
-    return Side(path.name, names, NODATA, read, info)
+    return Side(f"{path.name} ({column})" if column else path.name, names, NODATA, read, info)
 
 
 def _class_field(path: Path, fields: Mapping[str, str]) -> str:

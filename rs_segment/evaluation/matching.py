@@ -11,8 +11,7 @@ from ..classmap import find_classes
 from ..errors import OptionError
 
 UNCLASSIFIED_NAME = "unclassified"
-_GENERIC = re.compile(r"(?i)(class|value)?[ _-]?\d+")
-"""Names that only repeat a value."""
+_GENERIC = re.compile(r"(?i)(?:class|value)?[ _-]?(\d{1,9})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +104,7 @@ class Matching:
             found = None if name is None else self._values.get(name.casefold())
             if found is not None:
                 return found
-        elif not self.targets or (value in self.targets and (name is None or _GENERIC.fullmatch(name))):
+        elif not self.targets or (value in self.targets and (name is None or number_in(name) == value)):
             return value
         there = ", ".join(f"{v} {n}" for v, n in list(self.targets.items())[:30])
         label = str(value) if name is None else name
@@ -131,6 +130,12 @@ class Matching:
             f"{label(left, self.named)} (" + ("left out" if right is None else f"is {label(right, self.targets)}") + ")"
             for left, right in sorted(self.told.items())
         )
+
+
+def number_in(name: str) -> int | None:
+    """The value that a name such as "7" or "class 7" only repeats; None where it says more."""
+    found = _GENERIC.fullmatch(name.strip())
+    return int(found[1]) if found else None
 
 
 def _infos(names: Mapping[int, str]) -> Sequence[ClassInfo]:
