@@ -140,6 +140,7 @@ def match_patterns(spec: DatasetSpec) -> Match:
     """
     there = files_below(spec.root)
     images, labels = (_fitting(files, there, spec.root) for files in (spec.images.files, spec.labels.files))
+    images = [image for image in images if image not in labels]
     single = len(labels) == 1 and labels[0].vector
     if single:
         shared = [(image, labels[0]) for image in images]
@@ -177,14 +178,17 @@ def _fitting(patterns: Iterable[str], there: Sequence[str], root: Path) -> list[
 
 def pattern_filter(pattern: str, paths: Iterable[str]) -> list[str]:
     """The paths that fit a pattern: ``*`` is any part of one name, ``**`` any number of folders, ``[...]`` a choice."""
-    fits = re.compile(re.sub(r"\[[^\]/]+\]|\*\*/|\*|\?|.", _translated, pattern))
+    try:
+        fits = re.compile(re.sub(r"\[[^\]/]+\]|\*\*/|\*|\?|.", _translated, pattern))
+    except re.error as error:
+        raise DatasetError(f"the pattern {pattern!r} cannot be: {error}") from None
     return [path for path in paths if fits.fullmatch(path)]
 
 
 def _translated(found: re.Match[str]) -> str:
     text = found.group()
     if text.startswith("[") and len(text) > 2:
-        return "[" + text[1:-1].replace("\\", "\\\\").replace("^", "\\^") + "]"
+        return "[" + re.sub(r"([^\w-])", r"\\\1", text[1:-1]) + "]"
     return {"**/": "(?:.*/)?", "*": "[^/]*", "?": "[^/]"}.get(text) or re.escape(text)
 
 
@@ -196,7 +200,7 @@ def patterns_for(wanted: Sequence[str], there: Sequence[str]) -> tuple[str, ...]
         fits = {path for pattern in patterns for path in pattern_filter(pattern, there)}
         if fits == set(wanted) and len(patterns) < max(2, len(wanted)):
             return tuple(patterns)
-    return tuple(wanted)
+    return tuple(_escaped(path) for path in wanted)
 
 
 def _starred(path: PurePosixPath, keep: int) -> PurePosixPath:

@@ -22,6 +22,7 @@ from .spec import SplitSpec, split_from
 
 SMALLEST_BLOCK, LARGEST_BLOCK = 128, 1024
 BLOCKS_ACROSS = 5
+_TOO_MUCH = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +102,7 @@ Dealt = tuple[str, list[Part], list[Part], list[Part]]
 
 
 def by_group(pairs: Sequence[Pair], spec: SplitSpec) -> Dealt:
-    """Whole groups are held out: those that are named, or as many at random as make up the share."""
+    """Whole groups are held out: those that are named, or some at random that make up about the share."""
     groups = _groups(pairs)
     held = _held_groups(groups, spec)
     told = [f"{' '.join(held[k])} {k}" for k in ("validation", "test") if held[k]]
@@ -256,13 +257,21 @@ def _held_groups(groups: dict[str, list[Pair]], spec: SplitSpec) -> dict[str, tu
     for what, share in asked.items():
         if not isinstance(share, float) or share <= 0:
             continue
-        taken = {*held["validation"], *held["test"]}
-        chosen: list[str] = []
-        for name in (n for n in order if n not in taken):
-            if sum(map(_pixels, (p for n in chosen for p in groups[n]))) < share * total:
-                chosen.append(name)
+        free = [n for n in order if n not in held["validation"] and n not in held["test"]]
+        chosen = _about({n: sum(map(_pixels, groups[n])) for n in free}, share * total)
         held[what] = tuple(n for n in names if n in chosen)
     return held
+
+
+def _about(sizes: dict[str, int], wanted: float) -> list[str]:
+    """Some of the names, whose sizes add up to about what is wanted; the smallest where all are too large."""
+    chosen: list[str] = []
+    held = 0
+    for name, size in sizes.items():
+        if held < wanted and held + size <= _TOO_MUCH * wanted:
+            chosen.append(name)
+            held += size
+    return chosen or ([min(sizes, key=lambda name: sizes[name])] if sizes else [])
 
 
 def _named(wanted: tuple[str, ...], groups: dict[str, list[Pair]]) -> tuple[str, ...]:
