@@ -123,8 +123,9 @@ def text(told: dict[str, Any]) -> str:
         lines.append(f"  {band['name']:<8} mean {band['mean']:g}, std {band['std']:g}, {ends}")
     split = told.get("split")
     if split:
-        sides = [f"{side} {split[side]['pixels']:,} px" for side in ("train", "validation", "test") if side in split]
-        lines.append(f"  split {split['name']}: {', '.join(sides)}")
+        sides = {side: split[side]["pixels"] for side in ("train", "validation", "test") if side in split}
+        shares = ", ".join(f"{side} {pixels / sum(sides.values()):.1%}" for side, pixels in sides.items())
+        lines.append(f"  split {split['name']} ({shares})")
     lines += [f"note: {note}" for note in told["notes"]]
     lines += [f"problem: {problem}" for problem in told["problems"]]
     return "\n".join(lines)
