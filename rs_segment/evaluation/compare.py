@@ -178,10 +178,10 @@ def _ious(e: Evaluation, classes: Sequence[ClassInfo]) -> list[float]:
 
 def _score_table(found: Comparison) -> Html:
     columns = list(zip(*(_scores(e) for e in found.evaluations), strict=True))
-    best = [*(_best(column) for column in columns[:-1]), _best([-v for v in columns[-1]])]
+    best = [*(_best(column) for column in columns[:-1]), -_best([-v for v in columns[-1]])]
     rows = [
-        (name, *(_marked(share(v), i == b) for v, b in zip(_scores(e), best, strict=True)))
-        for i, (name, e) in enumerate(zip(found.names, found.evaluations, strict=True))
+        (name, *(_marked(share(v), v == b) for v, b in zip(_scores(e), best, strict=True)))
+        for name, e in zip(found.names, found.evaluations, strict=True)
     ]
     header = ("model", "mean IoU", "accuracy", "mean F1", "kappa", "calibration error")
     return html.table(header, rows, "the best of each column is bold; a calibration error is best when small")
@@ -213,10 +213,10 @@ def _gallery(found: Comparison) -> Html:
     return html.joined(*parts)
 
 
-def _best(values: Sequence[float]) -> int:
-    """Which is the largest; -1 where none is a number, or there is only one."""
-    known = [i for i, v in enumerate(values) if math.isfinite(v)]
-    return max(known, key=lambda i: values[i]) if len(known) > 1 else -1
+def _best(values: Sequence[float]) -> float:
+    """The largest; NaN, which nothing is like, where fewer than two are numbers."""
+    known = [v for v in values if math.isfinite(v)]
+    return max(known) if len(known) > 1 else math.nan
 
 
 def _marked(text: str, best: bool) -> Html:
@@ -241,13 +241,12 @@ def _table(classes: Sequence[ClassInfo], position: dict[str, int]) -> Labels:
 
 
 def _names(models: Sequence[str | Path | Predictor], found: Sequence[Evaluation]) -> tuple[str, ...]:
-    """What models are called: as in their cards; where two are alike, by their folders, or numbered."""
+    """What models are called: as in their cards; where two are alike, by their folders; at last by number."""
     names = [e.subject for e in found]
     for i, model in enumerate(models):
-        if names.count(found[i].subject) > 1:
-            place = Path(model).name if isinstance(model, (str, Path)) else found[i].subject
-            names[i] = place if place not in names else f"{place} ({i + 1})"
-    return tuple(names)
+        if [e.subject for e in found].count(names[i]) > 1 and isinstance(model, (str, Path)):
+            names[i] = Path(model).name
+    return tuple(f"{name} ({i + 1})" if names.count(name) > 1 else name for i, name in enumerate(names))
 
 
 def _fitted(picture: Rgb, shape: tuple[int, int]) -> Rgb:
