@@ -42,17 +42,18 @@ def data(folder: str, **given: Any) -> None:
     rs-segment data dubai/ --write
     rs-segment data dubai/ --split group:tile_3 --json
     """
-    from rs_segment.dataset import describe, examine
+    from rs_segment.dataset import describe, examine, parse_split
 
     from .progress import track
 
+    split = parse_split(given["split"]) if given["split"] else None
     shown = track(given["progress"])
     targets = [Path(given["picture"])] if given["picture"] else []
     if given["write"]:
         targets.append(toml_of(folder))
     refuse(targets, given["overwrite"])
     found = examine(folder, shown)
-    told = describe(found, given["split"], shown)
+    told = describe(found, split, shown)
     written = write(found, folder, given)
     if given["as_json"]:
         click.echo(json.dumps(told | {"files": [str(path) for path in written]}, indent=2))

@@ -209,6 +209,8 @@ def _build(source: Path, spec: DatasetSpec, match: Match, notes: Sequence[str]) 
         problems.append(f"{source} holds no image with labels")
     if not pairs:
         return Examined(None, tuple(problems), tuple(told))
+    if sum(p.memory for p in pairs) <= files.cache_bytes:
+        pairs = [replace(p, kept=True) for p in pairs]
     pairs.sort(key=lambda p: _natural(p.name))
     dataset = Dataset(source, spec, tuple(pairs), pairs[0].image.dtype, _band_names(spec, pairs), tuple(told), files)
     return Examined(dataset, tuple(problems), tuple(told))

@@ -69,9 +69,14 @@ class Image:
         return 3 if self.palette is not None else len(self.indexes)
 
     @property
+    def pixel_bytes(self) -> int:
+        """Bytes of a pixel with its validity and its label."""
+        return self.count * np.dtype(self.dtype).itemsize + 2
+
+    @property
     def keep(self) -> bool:
         """Whether windows of it are costly."""
-        return worth_keeping(self.geobox.shape, self.block, self.count * np.dtype(self.dtype).itemsize + 2)
+        return worth_keeping(self.geobox.shape, self.block, self.pixel_bytes)
 
     def open(self) -> Scene:
         """The raster, open for reading."""
@@ -106,6 +111,7 @@ class Pair:
         legend: What the labels mean.
         border: Pixels along the edge whose labels are ignored.
         area: A file with polygons outside of which labels are ignored; "" has none.
+        kept: Whether it stays in memory even where windows of it are cheap to read.
     """
 
     name: str
@@ -116,12 +122,18 @@ class Pair:
     legend: Legend = field(repr=False)
     border: int = 0
     area: str = ""
+    kept: bool = False
     _files: Files = field(default_factory=Files, compare=False, repr=False)
 
     @property
     def shape(self) -> tuple[int, int]:
         """(rows, cols) in pixels."""
         return self.geobox.shape
+
+    @property
+    def memory(self) -> int:
+        """Bytes that all of it takes in memory."""
+        return self.shape[0] * self.shape[1] * self.image.pixel_bytes
 
     @property
     def label_file(self) -> str:
@@ -173,7 +185,7 @@ class Pair:
         return total[: self.legend.count]
 
     def _pixels(self, window: Window) -> tuple[Pixels, Mask]:
-        if not self.image.keep:
+        if not (self.kept or self.image.keep):
             chip = self._files.scene(("image", self.name), self.image.open).read(window)
             return chip.pixels, chip.valid
         pixels, valid = self._files.arrays(("image", self.name), self._whole_image)
@@ -188,7 +200,7 @@ class Pair:
 
     def _classes(self, window: Window) -> Labels:
         """Classes, ``UNKNOWN`` or ``NODATA`` under a window that lies inside; to be written to."""
-        if isinstance(self.labels, MaskFile) and self.labels.keep:
+        if isinstance(self.labels, MaskFile) and (self.kept or self.labels.keep):
             (whole,) = self._files.arrays(("labels", self.name), self._whole_mask)
             rows, cols = window.toslices()
             labels: Labels = whole[rows, cols].copy()

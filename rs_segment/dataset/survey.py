@@ -52,10 +52,24 @@ class Moments:
         if count == 0:
             zero = np.zeros(bands)
             return cls(0, zero, zero, zero + np.inf, zero - np.inf)
+        if values.dtype in (np.uint8, np.uint16):
+            return cls._counted(values)
         mean = values.mean(axis=1, dtype=np.float64)
         spread = np.array([np.square(v - m).sum(dtype=np.float64) for v, m in zip(values, mean, strict=True)])
         low, high = values.min(axis=1).astype(np.float64), values.max(axis=1).astype(np.float64)
         return cls(count, mean, spread, low, high)
+
+    @classmethod
+    def _counted(cls, values: NDArray[Any]) -> Moments:
+        """The same by how often each value is there, which is several times as fast."""
+        size = np.iinfo(values.dtype).max + 1
+        counts = np.array([np.bincount(band, minlength=size) for band in values])
+        levels = np.arange(size, dtype=np.float64)
+        mean = counts @ levels / values.shape[1]
+        spread = np.array([c @ np.square(levels - m) for c, m in zip(counts, mean, strict=True)])
+        there = counts > 0
+        low, high = there.argmax(axis=1), size - 1 - there[:, ::-1].argmax(axis=1)
+        return cls(values.shape[1], mean, spread, low.astype(np.float64), high.astype(np.float64))
 
     def __add__(self, other: Moments) -> Moments:
         """The statistics of both (Chan, Golub & LeVeque 1983, Algorithms for computing the sample variance)."""
