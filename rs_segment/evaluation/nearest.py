@@ -113,9 +113,8 @@ class Nearest:
         found = []
         for knot in places:
             knot = np.where(np.isfinite(knot), knot, np.nan)
-            above = knot[at_row][:, at_col] * (1 - v) + knot[at_row][:, at_col + 1] * v
-            below = knot[at_row + 1][:, at_col] * (1 - v) + knot[at_row + 1][:, at_col + 1] * v
-            found.append(above * (1 - u) + below * u)
+            across = knot[:, at_col] * (1 - v) + knot[:, at_col + 1] * v
+            found.append(across[at_row] * (1 - u) + across[at_row + 1] * u)
         return found[0], found[1]
 
     def _transformer(self) -> Any:
