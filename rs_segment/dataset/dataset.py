@@ -267,7 +267,7 @@ def _open_pair(
             raise DatasetError(f'{path} holds polygons; say kind = "polygons" in [labels]')
         source = MaskFile.open(path, spec.labels.kind)
         box = _common(image, source, spec.labels.cut)
-    return Pair(*named, box, image, source, legend, spec.labels.border, area, files)
+    return Pair(*named, box, image, source, legend, spec.labels.border, area, _files=files)
 
 
 def _common(image: Image, mask: MaskFile, cut: bool) -> GeoBox:

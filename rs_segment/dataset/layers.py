@@ -6,6 +6,8 @@ and where several do, of the last in a stated order.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,8 @@ from .spec import LabelSpec
 
 SUFFIXES = (".gpkg", ".shp", ".geojson", ".fgb")
 _SEGMENTS = 50
+_CORNERS, _SMALL = 1024, 64
+"""Polygons with more corners are cut, unless they are of so few pixels across."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +76,7 @@ class Layer:
         order = np.flatnonzero(flat)[np.argsort(rank[flat], kind="stable")]
         return cls(str(path), meta.get("crs"), _valid(shapes[order]), labels[order])
 
-    def on(self, box: GeoBox, legend: Legend, image: str, only: int | None = None) -> Burnt:
+    def on(self, box: GeoBox, legend: Legend, image: str, only: int | None = None, cut: bool = True) -> Burnt:
         """The polygons in the pixels of a grid, as far as they meet it.
 
         Args:
@@ -80,6 +84,7 @@ class Layer:
             legend: The classes of labels.
             image: Whose grid it is, for people.
             only: The class of all polygons, whatever their labels; None asks the legend.
+            cut: Whether large polygons are cut, which pays where many windows are read.
 
         Raises:
             DatasetError: The file or the image has no CRS, but the other has.
@@ -93,21 +98,34 @@ class Layer:
         to_pixels = ~box.transform
         pixels = shapely.transform(shapes, lambda xy: np.column_stack(to_pixels * (xy[:, 0], xy[:, 1])))
         meets = shapely.intersects(pixels, shapely.box(0, 0, box.shape[1], box.shape[0]))
-        pixels, labels = pixels[meets], self.labels[which[meets]]
+        pixels, kept = _pieces(pixels[meets]) if cut else (pixels[meets], np.arange(int(meets.sum())))
+        labels = self.labels[which[meets]][kept]
         # A polygon without a label is a place that nobody has named.
         named = {"": NODATA, **legend.classes}
         values = np.array([named.get(v, legend.otherwise) if only is None else only for v in labels], np.uint8)
-        return Burnt(pixels, values, labels, shapely.STRtree(pixels))
+        strange = Counter(
+            str(v) for v in labels[np.unique(kept, return_index=True)[1]] if named.get(v, UNKNOWN) == UNKNOWN
+        )
+        unknown = strange if only is None and legend.otherwise == UNKNOWN else {}
+        return Burnt(pixels, values, labels, dict(sorted(unknown.items())), shapely.STRtree(pixels))
 
 
 @dataclass(frozen=True, slots=True)
 class Burnt:
-    """Polygons on a grid: shapes in pixels (x = column, y = row), the class of each and its label."""
+    """Polygons on a grid, cut into pieces with few corners.
+
+    Args:
+        shapes: Of each piece, in pixels: x = column, y = row.
+        values: Its class.
+        labels: Its label.
+        strange: Polygons of each label that no class has.
+    """
 
     shapes: NDArray[np.object_]
     values: Labels
     labels: NDArray[np.object_]
-    tree: Any
+    strange: Mapping[str, int]
+    _tree: Any
 
     def read(self, window: Window, outside: int) -> Labels:
         """uint8 (row, col) classes under a window; ``outside`` where no polygon is."""
@@ -115,16 +133,11 @@ class Burnt:
         around = shapely.box(
             window.col_off, window.row_off, window.col_off + window.width, window.row_off + window.height
         )
-        near = np.sort(self.tree.query(around))
+        near = np.sort(self._tree.query(around))
         if len(near):
             here = Affine.translation(window.col_off, window.row_off)
             rasterize(zip(self.shapes[near], self.values[near].tolist(), strict=True), out=labels, transform=here)
         return labels
-
-    def strange(self) -> dict[str, int]:
-        """Polygons of each label that no class has."""
-        found, counts = np.unique(self.labels[self.values == UNKNOWN].astype(str), return_counts=True)
-        return dict(zip(found.tolist(), counts.tolist(), strict=True))
 
 
 def choose_layer(path: Path, wanted: str) -> str:
@@ -191,9 +204,46 @@ def _text(value: Any) -> str:
     return str(value).strip()
 
 
+def _pieces(shapes: NDArray[np.object_]) -> tuple[NDArray[np.object_], NDArray[np.int64]]:
+    """(polygons with few corners that make up shapes, the shape that each is of), in the order of the shapes.
+
+    Cuts run between pixels, so that no pixel's centre lies on one.
+    """
+    done: list[NDArray[np.object_]] = []
+    whose: list[NDArray[np.int64]] = []
+    of = np.arange(len(shapes))
+    while len(shapes):
+        shapes, part = shapely.get_parts(shapes, return_index=True)
+        shapes, of = shapes[(flat := shapely.get_dimensions(shapes) == 2)], of[part[flat]]
+        bounds = shapely.bounds(shapes)
+        sides = bounds[:, 2:] - bounds[:, :2]
+        small = (shapely.get_num_coordinates(shapes) <= _CORNERS) | (sides.max(axis=1, initial=0) <= _SMALL)
+        done.append(shapes[small])
+        whose.append(of[small])
+        shapes, of, bounds, sides = shapes[~small], of[~small], bounds[~small], sides[~small]
+        middle = np.rint((bounds[:, :2] + bounds[:, 2:]) / 2)
+        across = sides[:, 0] >= sides[:, 1]
+        right, bottom = np.where(across, middle[:, 0], bounds[:, 2]), np.where(across, bounds[:, 3], middle[:, 1])
+        left, top = np.where(across, middle[:, 0], bounds[:, 0]), np.where(across, bounds[:, 1], middle[:, 1])
+        halves = (
+            shapely.box(bounds[:, 0], bounds[:, 1], right, bottom),
+            shapely.box(left, top, bounds[:, 2], bounds[:, 3]),
+        )
+        shapes, of = np.concatenate([shapely.intersection(shapes, half) for half in halves]), np.tile(of, 2)
+    if not done:
+        return shapes, of
+    found, owner = np.concatenate(done), np.concatenate(whose)
+    order = np.argsort(owner, kind="stable")
+    return found[order], owner[order]
+
+
 def _valid(shapes: NDArray[np.object_]) -> NDArray[np.object_]:
     """The same shapes as valid polygons, without lines where they had no width."""
-    return np.asarray(shapely.make_valid(shapes, method="structure", keep_collapsed=False))
+    bad = ~shapely.is_valid(shapes)
+    if bad.any():
+        shapes = shapes.copy()
+        shapes[bad] = shapely.make_valid(shapes[bad], method="structure", keep_collapsed=False)
+    return shapes
 
 
 def _numbers(column: NDArray[Any], path: Path, name: str) -> NDArray[np.float64]:

@@ -200,8 +200,8 @@ class Pair:
 
     def _classes(self, window: Window) -> Labels:
         """Classes, ``UNKNOWN`` or ``NODATA`` under a window that lies inside; to be written to."""
-        if isinstance(self.labels, MaskFile) and (self.kept or self.labels.keep):
-            (whole,) = self._files.arrays(("labels", self.name), self._whole_mask)
+        if self.kept or (isinstance(self.labels, MaskFile) and self.labels.keep):
+            (whole,) = self._files.arrays(("labels", self.name), self._all_labels)
             rows, cols = window.toslices()
             labels: Labels = whole[rows, cols].copy()
         else:
@@ -217,7 +217,7 @@ class Pair:
             labels[~trusted] = NODATA
         return labels
 
-    def _whole_mask(self) -> Arrays:
+    def _all_labels(self) -> Arrays:
         rows, cols = self.shape
         return (self._read_labels(Window(0, 0, cols, rows)),)
 
@@ -234,7 +234,8 @@ class Pair:
         assert isinstance(self.labels, Polygons)
         labels = self.labels
         return self._files.once(
-            ("burnt", self.name), lambda: labels.layer.on(self.geobox, self.legend, self.image.path, labels.only)
+            ("burnt", self.name),
+            lambda: labels.layer.on(self.geobox, self.legend, self.image.path, labels.only, cut=not self.kept),
         )
 
     def _open_area(self) -> Area:
@@ -251,7 +252,7 @@ class Pair:
             values, counts = np.unique(codes[labels == UNKNOWN], return_counts=True)
             found = {label_of(v, self.labels.kind): n for v, n in zip(values.tolist(), counts.tolist(), strict=True)}
         else:
-            found.update(self.burnt().strange())
+            found.update(self.burnt().strange)
         if strange is None:
             row, col = np.argwhere(labels == UNKNOWN)[0]
             raise DatasetError(
