@@ -68,6 +68,12 @@ def test_on_one_grid_every_pixel_counts_once(tmp_path: Path, transform: Affine) 
     assert found.confusion.matrix.tolist() == table
     assert found.confusion.names == ("class 0", "class 1", "class 2", "class 3")
     np.testing.assert_allclose(found.hectares[:, :4], np.array(table) * 0.25 / 10_000)  # type: ignore[index]
+    wrong = found.views[0].wrong
+    np.testing.assert_array_equal(np.isnan(wrong), ~both)
+    np.testing.assert_array_equal(wrong[both] == 1, (said != truth)[both])
+    less = evaluate_map(tmp_path / "map.tif", tmp_path / "truth.tif", against=Against(Pairs(ignore=("2",))))
+    np.testing.assert_array_equal(np.isnan(less.views[0].wrong), ~both | (truth == 2))
+    assert less.confusion.total == int((both & (truth != 2)).sum())
     assert "which are the same" in found.grid
     assert "by value" in found.matching
     missing = int(((said == 255) & (truth != 255)).sum())
@@ -119,11 +125,15 @@ def test_large_windows_are_read_in_parts(tmp_path: Path, monkeypatch: pytest.Mon
             np.testing.assert_array_equal(seen.read(Window(0, 0, 40, 45)), whole)
 
 
-@pytest.mark.parametrize(("crs", "size"), [("EPSG:4326", 5e-6), ("EPSG:3857", 0.6)])
-def test_another_crs_is_followed_to_a_hundredth_of_a_pixel(tmp_path: Path, crs: str, size: float) -> None:
-    shape = (150, 130)
+@pytest.mark.parametrize(("crs", "metre"), [("EPSG:4326", 1e-5), ("EPSG:3857", 1.2)])
+@pytest.mark.parametrize("ground", [0.5, 300])
+def test_another_crs_is_followed_to_a_hundredth_of_a_pixel(
+    tmp_path: Path, crs: str, metre: float, ground: float
+) -> None:
+    shape, size = (150, 130), metre * ground
+    mine_box = Affine(ground, 0, 300000, 0, -ground, 2800000)
     move = Transformer.from_crs(UTM, crs, always_xy=True)
-    x, y = move.transform(*centres(shape, NORTH_UP))
+    x, y = move.transform(*centres(shape, mine_box))
     other = Affine(size, 0, x.min() - 3 * size, 0, -size, y.max() + 3 * size)
     truth = labels((220, 260), seed=7, missing=0)
     inverse = ~other
@@ -132,7 +142,8 @@ def test_another_crs_is_followed_to_a_hundredth_of_a_pixel(tmp_path: Path, crs: 
     inside = (col >= 0) & (row >= 0) & (col < 260) & (row < 220)
     assert inside.mean() > 0.9
     theirs_file = raster(tmp_path / "t.tif", truth, transform=other, crs=crs)
-    with ClassMap.open(raster(tmp_path / "m.tif", labels(shape))) as mine, ClassMap.open(theirs_file) as theirs:
+    mine_file = raster(tmp_path / "m.tif", labels(shape), transform=mine_box)
+    with ClassMap.open(mine_file) as mine, ClassMap.open(theirs_file) as theirs:
         seen = nearest.Nearest.of(theirs, mine.scene.geobox)
         whole = seen.read(Window(0, 0, 130, 150))
         wanted = truth[np.clip(row.astype(int), 0, 219), np.clip(col.astype(int), 0, 259)]

@@ -59,13 +59,14 @@ def pairs_of_values(root: Path, sizes: list[tuple[int, int]], dtype: str = "uint
     return open_dataset(root)
 
 
-def written(net: FakePredictor, dataset: Dataset, folder: Path, plan: Plan) -> list[Any]:
-    """Labels that ``segment`` writes for each image."""
+def written(net: FakePredictor, dataset: Dataset, folder: Path, plan: Plan, kind: str = "classes") -> list[Any]:
+    """What ``segment`` writes for each image: "classes", or their "confidence"."""
     found = []
     for pair in dataset.pairs:
         target = folder / f"{pair.name.replace('/', '_')}.tif"
-        segment(pair.image.path, target, net, plan=plan, outputs=Outputs(polygons=False))
-        with rasterio.open(target) as raster:
+        outputs = Outputs(polygons=False, confidence=True, overwrite=True)
+        result = segment(pair.image.path, target, net, plan=plan, outputs=outputs)
+        with rasterio.open(getattr(result, kind)) as raster:
             found.append(raster.read(1))
     return found
 
@@ -105,6 +106,11 @@ def test_parts_of_an_image_see_what_lies_around_them(tmp_path: Path, mode: Any) 
     truth = np.where(mask, pair.read(pair.geobox.window).labels, 255)
     wanted = Confusion.of(truth, said, whole.confusion.names)
     np.testing.assert_array_equal(sum(p.confusion.matrix for p in parts), wanted.matrix)
+    sure = written(net, dataset, tmp_path, scoring.plan, "confidence")[0][truth != 255] / 254
+    told = Reliability.of(sure, (said == truth)[truth != 255])
+    found = [p.reliability for p in parts if p.reliability is not None]
+    np.testing.assert_array_equal(sum(r.count for r in found), told.count)
+    np.testing.assert_array_equal(sum(r.hits for r in found), told.hits)
 
 
 def test_a_scene_that_is_warped_is_scored_on_its_own_grid(tmp_path: Path) -> None:

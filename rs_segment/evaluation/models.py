@@ -193,7 +193,7 @@ class ImageScorer:
             self._image = Thumbnail(seen.geobox.shape, seen.count, seen.dtype, _SIDE)
             predictor = self._predictor.with_scaling(resolve_scaling(card, seen))
             mode = card.mode if plan.mode == "auto" else plan.mode
-            tiles = list(self._tiles(grid, mode, seen, whole))
+            tiles = list(self._tiles(grid, seen, whole))
             looks = ahead(
                 lambda tile: self._look(tile, seen, whole),
                 tiles,
@@ -212,12 +212,12 @@ class ImageScorer:
         example = Example(self._pair.name, image, view.reference, view.predicted, self._confusion.mean_iou)
         return Score(self._pair, self._confusion, self._reliability, self._square_metres, example)
 
-    def _tiles(self, grid: TileGrid, mode: str, seen: Scene, whole: Scene) -> Iterator[Tile]:
-        """The tiles of all rows from the first that is wanted to the last; blending needs the row above as well."""
+    def _tiles(self, grid: TileGrid, seen: Scene, whole: Scene) -> Iterator[Tile]:
+        """The tiles of all rows from the first that is wanted to the last."""
         rows = [
             row for row in range(grid.rows) if any(self._wanted(grid[row, c], seen, whole) for c in range(grid.cols))
         ]
-        for row in range(max(0, rows[0] - (mode == "blend")), rows[-1] + 1):
+        for row in range(rows[0], rows[-1] + 1):
             yield from (grid[row, col] for col in range(grid.cols))
 
     def _look(self, tile: Tile, seen: Scene, whole: Scene) -> Look:
@@ -230,7 +230,7 @@ class ImageScorer:
         return Look(tile, chip.pixels, chip.valid) if chip.valid.any() else Look(tile)
 
     def _wanted(self, tile: Tile, seen: Scene, whole: Scene) -> bool:
-        """Whether what is read through a tile can decide a pixel that is scored."""
+        """Whether a pixel that is scored is seen through a tile; where tiles are blended, all of these decide it."""
         down, across = (w / s for w, s in zip(whole.geobox.shape, seen.geobox.shape, strict=True))
         top, bottom = tile.read.row_off * down, (tile.read.row_off + tile.read.height) * down
         left, right = tile.read.col_off * across, (tile.read.col_off + tile.read.width) * across
