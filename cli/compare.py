@@ -38,6 +38,7 @@ def compare(**given: Any) -> None:
     rs-segment compare dubai-landcover my-model --data dubai/ --split group:tile_3
     rs-segment compare models/* --data dubai/ --png figure.png --html report.html
     """
+    from rs_segment import registry
     from rs_segment.dataset import open_dataset
     from rs_segment.evaluation import (
         Scoring,
@@ -53,6 +54,8 @@ def compare(**given: Any) -> None:
 
     files = [Path(given[key]) for key in ("png_file", "csv_file", "html_file") if given[key]]
     refuse(files, given["overwrite"], [])
+    for model in given["models"]:
+        registry.find(model)
     shown = track(given["progress"])
     dataset = open_dataset(given["data"], shown)
     scoring = Scoring(plan(given), compute(given), pairs(given), names(given["images"] or "") or None)

@@ -115,11 +115,13 @@ def on_map(given: Mapping[str, Any]) -> Evaluation:
 
 def on_data(given: Mapping[str, Any]) -> Evaluation:
     """A model on a training set."""
+    from rs_segment import registry
     from rs_segment.dataset import open_dataset
     from rs_segment.evaluation import Scoring, evaluate_model
 
     from .progress import track
 
+    registry.find(given["what"])
     shown = track(given["progress"])
     dataset = open_dataset(given["data"], shown)
     scoring = Scoring(plan(given), compute(given), pairs(given))

@@ -395,7 +395,7 @@ def test_a_layer_of_points_asks_the_map(tmp_path: Path) -> None:
     for i in range(3):
         for j in range(3):
             assert found.estimate.counts[i, j] == int((kept & (values[rows, cols] == i) & (truth == j)).sum())
-    assert "was read from m.tif" in found.notes[0]
+    assert "was read from the map" in found.notes[0]
     assert f"{90 - kept.sum()} of 90 points" in found.notes[1]
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import csv
 import io
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -92,11 +92,13 @@ class Table:
         name: Of the file, for people.
         columns: All cells of each column.
         xy: float64 (row, 2) in the grid's CRS, or None for a table without places.
+        asked: Whether the map's class was read from the map.
     """
 
     name: str
     columns: Mapping[str, Sequence[str]]
     xy: NDArray[np.float64] | None = field(default=None, repr=False)
+    asked: bool = False
 
     def find(self, name: str) -> Sequence[str] | None:
         """The column of a name, in whatever case; None where there is none."""
@@ -129,34 +131,16 @@ def evaluate_points(
     with ExitStack() as stack:
         opened = stack.enter_context(ClassMap.open(classmap, pick))
         stack.enter_context(rasterio.Env(GDAL_CACHEMAX=opened.cache_bytes))
-        table = read_table(Path(points), fields.layer, opened)
-        truth, notes = table.find(fields.reference), []
-        if truth is None:
-            held = ", ".join(table.columns) or "none"
-            raise OptionError(
-                f"{table.name} has no column {fields.reference!r} (it has {held}); name it: --reference-field"
-            )
-        said = table.find(fields.mapped)
-        if said is None:
-            if table.xy is None:
-                held = ", ".join(table.columns)
-                raise OptionError(f"{table.name} has no column {fields.mapped!r} (it has {held}); name it: --map-field")
-            said = _asked(opened, table.xy)
-            notes.append(f"the map's class at each point was read from {opened.scene.name}")
+        table = read_table(Path(points), fields, opened)
+        said, truth = (
+            _column(table, fields.mapped, "--map-field"),
+            _column(table, fields.reference, "--reference-field"),
+        )
         pixels, metres = _sizes(opened, track)
         legend = [opened.info(v) for v in sorted({*opened.named, *pixels})]
         mapped, true = _values(said, legend, table.name), _values(truth, legend, table.name, pairs)
-        known = [m is not None and t is not None for m, t in zip(mapped, true, strict=True)]
-        if dropped := len(known) - sum(known):
-            notes.append(f"{dropped:,} of {len(known):,} points without a class, or left out, do not count")
         classes = [c for c in legend if pixels.get(c.value) or c.value in true]
-        place = {c.value: i for i, c in enumerate(classes)}
-        counts = np.zeros((len(classes), len(classes)), np.int64)
-        for m, t in zip(mapped, true, strict=True):
-            if m is not None and t is not None:
-                if m not in place:
-                    raise OptionError(f"{table.name} says that the map has class {m} at a point, but it has none of it")
-                counts[place[m], place[t]] += 1
+        counts = _counted(mapped, true, [c.value for c in classes], table.name)
         known_size = all(np.isfinite(metres[v]) for v in pixels)
         size = [(metres.get(c.value, 0.0) / _HECTARE if known_size else pixels.get(c.value, 0)) for c in classes]
         estimate = estimate_areas(counts, size, [c.name for c in classes])
@@ -167,12 +151,14 @@ def evaluate_points(
         classes=tuple(classes),
         estimate=estimate,
         seconds=time.monotonic() - started,
-        notes=tuple(notes),
+        notes=tuple(_remarks(table, fields, estimate)),
     )
 
 
-def read_table(path: Path, layer: str, classmap: ClassMap) -> Table:
+def read_table(path: Path, fields: PointFields, classmap: ClassMap) -> Table:
     """A table of points: a CSV file (commas, semicolons or tabs), or a layer that OGR reads.
+
+    Where a layer of points does not tell the map's class, it is read from the map.
 
     Raises:
         SceneError: It cannot be read.
@@ -181,9 +167,15 @@ def read_table(path: Path, layer: str, classmap: ClassMap) -> Table:
     """
     if not path.is_file():
         raise SceneError(f"{path} does not exist")
-    table = _read_csv(path) if path.suffix.lower() in (".csv", ".tsv", ".txt") else _read_layer(path, layer, classmap)
+    table = (
+        _read_csv(path)
+        if path.suffix.lower() in (".csv", ".tsv", ".txt")
+        else _read_layer(path, fields.layer, classmap)
+    )
     if not table.columns or not len(next(iter(table.columns.values()))):
         raise OptionError(f"{path} holds no points")
+    if table.xy is not None and table.find(fields.mapped) is None:
+        return replace(table, columns={**table.columns, fields.mapped: _asked(classmap, table.xy)}, asked=True)
     return table
 
 
@@ -250,6 +242,44 @@ def _asked(classmap: ClassMap, xy: NDArray[np.float64]) -> list[str]:
             label = int(classmap.read(Window(int(col), int(row), 1, 1)).labels[0, 0])
         found.append("" if label == classmap.blank else str(label))
     return found
+
+
+def _column(table: Table, name: str, option: str) -> Sequence[str]:
+    found = table.find(name)
+    if found is None:
+        held = ", ".join(table.columns) or "none"
+        raise OptionError(f"{table.name} has no column {name!r} (it has {held}); name it: {option}")
+    return found
+
+
+def _counted(
+    mapped: Sequence[int | None], true: Sequence[int | None], values: Sequence[int], where: str
+) -> NDArray[np.int64]:
+    """int64 (mapped, reference), points of each pair of classes."""
+    place = {value: i for i, value in enumerate(values)}
+    counts = np.zeros((len(values), len(values)), np.int64)
+    for said, truth in zip(mapped, true, strict=True):
+        if said is not None and truth is not None:
+            if said not in place:
+                raise OptionError(f"{where} says that the map has class {said} at a point, but it has none of it")
+            counts[place[said], place[truth]] += 1
+    return counts
+
+
+def _remarks(table: Table, fields: PointFields, estimate: AreaEstimate) -> Iterator[str]:
+    rows, counts = len(table.find(fields.reference) or ()), estimate.counts
+    if table.asked:
+        yield "the map's class at each point was read from the map"
+    if dropped := rows - int(counts.sum()):
+        yield f"{dropped:,} of {rows:,} points without a class, or left out, do not count"
+    sure = [
+        name for name, row, hits in zip(estimate.names, counts, counts.diagonal(), strict=True) if hits == row.sum() > 0
+    ]
+    if sure:
+        yield (
+            f"all points of {', '.join(sure)} agree with the map; that no error was met does not say that there is "
+            "none, so intervals are too narrow there: more points would tell"
+        )
 
 
 def _sizes(classmap: ClassMap, track: Track) -> tuple[dict[int, int], dict[int, float]]:

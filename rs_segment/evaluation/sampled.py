@@ -42,12 +42,12 @@ def points_page(found: PointEvaluation, command: str) -> str:
             )
         )
     header = ("class", "points", f"mapped, {unit}", f"estimated area, {unit}", "user's accuracy", "producer's accuracy")
-    largest = max(float(np.nanmax(estimate.area)), float(estimate.mapped.max()))
+    whole = float(estimate.mapped.sum())
     bars = [
         (
             html.joined(html.key(c.color), c.name),
-            html.bar(float(estimate.mapped[i]) / largest, c.color),
-            html.bar(float(estimate.area[i]) / largest, c.color),
+            html.bar(float(estimate.mapped[i]) / whole, c.color),
+            html.bar(float(estimate.area[i]) / whole, c.color),
         )
         for i, c in enumerate(found.classes)
     ]
@@ -57,9 +57,7 @@ def points_page(found: PointEvaluation, command: str) -> str:
         html.cards([("overall accuracy", overall), ("points", f"{int(estimate.counts.sum()):,}")]),
         html.notes(found.notes),
         html.section("Accuracy and areas, with 95 % intervals", html.table(header, rows)),
-        html.section(
-            "Mapped against estimated", html.table(("class", "mapped", "estimated"), bars, "1 is the largest")
-        ),
+        html.section("Shares of the map", html.table(("class", "mapped", "estimated"), bars)),
         html.section(
             "Points",
             html.paragraph("Rows are the map's classes, columns the true ones."),
