@@ -89,6 +89,8 @@ def check(given: Mapping[str, Any]) -> None:
     if len(chosen) != 1:
         told = "both" if len(chosen) == 2 else ("all three" if chosen else "none")
         raise click.UsageError(f"give one of REFERENCE, --data and --points; there is {told} of them")
+    if Path(given["reference"] or "").suffix.lower() in (".csv", ".tsv"):
+        raise click.UsageError(f"a table is no reference map; give it as --points {given['reference']}")
     if given["split"] and not given["data"]:
         raise click.UsageError("--split is for a model on a training set; give --data too")
 

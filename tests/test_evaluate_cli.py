@@ -143,7 +143,9 @@ def test_points_are_told_with_intervals(tmp_path: Path, rs_segment: Any, rasters
         (("MAP", "nothing.tif"), 4, "nothing.tif does not exist"),
         (("MAP", "LABELS", "--map", "water"), 2, "must be REFERENCE=MAP"),
         (("MAP", "LABELS", "--ignore", "water"), 2, "has no class 'water'"),
-        (("nothing", "--data", "nowhere"), 4, "nowhere"),
+        (("fake", "--data", "nowhere"), 4, "nowhere"),
+        (("nothing", "--data", "nowhere"), 4, "no model 'nothing'"),
+        (("MAP", "points.csv"), 2, "give it as --points points.csv"),
         (("", "LABELS"), 2, "it is empty"),
     ],
 )
