@@ -14,7 +14,7 @@ from .options import REPORTING, with_options
 if TYPE_CHECKING:
     from rs_segment.dataset import Examined
 
-REFUSED = 4
+REFUSED, MANY = 4, 30
 
 
 @click.command(cls=Command)
@@ -128,7 +128,9 @@ def text(told: dict[str, Any]) -> str:
         shares = ", ".join(f"{side} {pixels / sum(sides.values()):.1%}" for side, pixels in sides.items())
         lines.append(f"  split {split['name']} ({shares})")
     lines += [f"note: {note}" for note in told["notes"]]
-    lines += [f"problem: {problem}" for problem in told["problems"]]
+    lines += [f"problem: {problem}" for problem in told["problems"][:MANY]]
+    if len(told["problems"]) > MANY:
+        lines.append(f"and {len(told['problems']) - MANY:,} more problems, which --json lists")
     return "\n".join(lines)
 
 

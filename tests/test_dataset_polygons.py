@@ -17,7 +17,7 @@ from rasterio.windows import Window
 from training_sets import patches, tif
 
 from rs_segment import ClassInfo, polygonize
-from rs_segment.dataset import Dataset, Part, open_dataset
+from rs_segment.dataset import Dataset, Part, open_dataset, to_toml
 from rs_segment.errors import DatasetError
 
 SHAPE = (41, 53)
@@ -200,3 +200,15 @@ def test_polygons_far_away_label_nothing(tmp_path: Path) -> None:
         tmp_path, {"geometry": far, "kind": "a"}, {"geometry": shapely.box(0, 80, 1, 90), "kind": "b"}, crs="EPSG:4326"
     )
     assert (whole(open_dataset(tmp_path)) == 255).all()
+
+
+def test_odd_names_of_classes_are_written_and_read(tmp_path: Path) -> None:
+    rows = [
+        square(9 * i, 0, 9 * i + 9, 9, kind=name) for i, name in enumerate(("a\nb", "ab", "wa\u00a0ter", 'q"\\', "é"))
+    ]
+    looked = open_dataset(layer(tmp_path, *rows))
+    (tmp_path / "dataset.toml").write_text(to_toml(looked.spec), encoding="utf-8")
+    read = open_dataset(tmp_path)
+    assert read.classes == looked.classes
+    assert (whole(read) == whole(looked)).all()
+    assert len(np.unique(whole(read))) == 6

@@ -186,6 +186,7 @@ def test_patterns(pattern: str, fits: list[str]) -> None:
         (["t1/a", "b"], ["t1", "b"]),
         (["site_a_01", "site_a_02", "site_b_01"], ["site_a", "site_a", "site_b"]),
         (["austin1_part_3", "austin1_part_4", "vienna2_part_1"], ["austin", "austin", "vienna"]),
+        (["image_part_001", "image_part_002"], ["image", "image"]),
         (["001", "002", "003"], ["001", "002", "003"]),
         (["a", "b"], ["a", "b"]),
     ],

@@ -173,8 +173,12 @@ def examine(source: str | Path, track: Track = silent) -> Examined:
         DatasetError: Nothing can be made of it.
     """
     path = Path(source)
-    toml = path / FILE_NAME if path.is_dir() else path
-    if toml.is_file():
+    try:
+        toml = path / FILE_NAME if path.is_dir() else path
+        described = toml.is_file()
+    except OSError as error:
+        raise DatasetError(f"{path} cannot be looked at: {error.strerror or error}") from error
+    if described:
         spec = read_spec(toml)
         match = match_patterns(spec)
         notes: tuple[str, ...] = ()
@@ -220,7 +224,7 @@ def _open_image(spec: DatasetSpec, found: Found) -> Image:
     path = spec.root / found.path
     refuse_cut_off(path)
     with Scene.open(path, spec.images.nodata) as scene:
-        palette = palette_of(scene) if len(scene.bands) == 1 else None
+        palette = palette_of(scene)
         if palette is not None:
             scene = replace(scene, palette=palette)
             names: tuple[str, ...] = ("red", "green", "blue")

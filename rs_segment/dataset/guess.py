@@ -218,13 +218,18 @@ def _by_value(counts: Mapping[Label, int], paths: Sequence[Path]) -> _Looked:
     names, colors = _legend(paths, values)
     if not names:
         notes.append("classes are called by their values; give them names in a dataset.toml (--write makes one)")
-    told = [(v, names.get(v, f"class {v}")) for v in values]
-    twice = {n for n, count in Counter(n for _, n in told).items() if count > 1}
-    classes = tuple(
-        ClassSpec(f"{name} {v}" if name in twice else name, colors.get(v, spare_color(i)), (v,))
-        for i, (v, name) in enumerate(told)
-    )
+    classes = _named([(v, names.get(v, f"class {v}")) for v in values], colors)
     return _Looked(classes, LabelSpec(kind="values", ignore=ignore), tuple(notes))
+
+
+def _named(labels: Sequence[tuple[Label, str]], colors: Mapping[Any, str]) -> tuple[ClassSpec, ...]:
+    """A class for each (label, name), with names that are different and can be printed."""
+    clean = ["".join(c for c in name if c.isprintable()).strip() or f"class {i}" for i, (_, name) in enumerate(labels)]
+    held = Counter(clean)
+    return tuple(
+        ClassSpec(name if held[name] == 1 else f"{name} ({i})", colors.get(label, spare_color(i)), (label,))
+        for i, ((label, _), name) in enumerate(zip(labels, clean, strict=True))
+    )
 
 
 def _legend(paths: Sequence[Path], values: Sequence[int]) -> tuple[dict[int, str], dict[int, str]]:
@@ -265,7 +270,7 @@ def _polygons(root: Path, vectors: Sequence[Found]) -> _Looked:
         notes.append('what lies outside all polygons is ignored; say outside = "a class" if it is one')
         if found[""]:
             notes.append(f"{found['']} polygons have no {field!r} and are ignored")
-        classes = tuple(ClassSpec(v, spare_color(i), (v,)) for i, v in enumerate(labels))
+        classes = _named([(v, v) for v in labels], {})
         return _Looked(classes, LabelSpec(kind="polygons", field=field), tuple(notes))
     # One class alone can only be told from what is not of it.
     name = labels[0] if labels and not labels[0].isdecimal() else vectors[0].name.rsplit("/", 1)[-1]

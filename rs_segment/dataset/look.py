@@ -26,6 +26,7 @@ _LABEL_WORDS = frozenset(
     + ("annotations", "target", "targets", "reference", "references", "seg", "segmentation", "segmentationclass")
     + ("class", "classes", "polygons")
 )
+_PIECE = re.compile(r"(?i)(part|piece|chip|patch|crop)[_\-. ]*\d+$")
 _DEPTH = 12
 
 
@@ -96,6 +97,9 @@ def files_below(root: Path) -> list[str]:
         seen.add(real)
         wanted = (n for n in names if n.lower().endswith((*RASTERS, *VECTORS)) and not n.startswith("."))
         found += ((here / n).as_posix() for n in wanted)
+    for path in found:
+        if any(c < " " or "\ud800" <= c <= "\udfff" for c in path):
+            raise DatasetError(f"the name of {path!r} has signs that cannot be written; give the file another name")
     return sorted(found)
 
 
@@ -279,11 +283,12 @@ def groups_by_folder(names: Sequence[str]) -> dict[str, str]:
     folders = {name: name.rsplit("/", 1)[0] if "/" in name else "" for name in names}
     if len(set(folders.values())) > 1 or "" not in folders.values():
         return {name: folder or name for name, folder in folders.items()}
-    stems = {name: re.sub(r"([_\-. ]*(part|tile|chip|patch|crop)?[_\-. ]*\d+){1,2}$", "", name) for name in names}
+    stems = {name: re.sub(r"([_\-. ]*(part|piece|tile|chip|patch|crop)?[_\-. ]*\d+){1,2}$", "", name) for name in names}
     sizes: dict[str, int] = {}
     for stem in stems.values():
         sizes[stem] = sizes.get(stem, 0) + 1
-    telling = len(sizes) > 1 and all(stems.values()) and max(sizes.values()) > 1
+    pieces = all(_PIECE.search(name) for name in names)
+    telling = (len(sizes) > 1 or pieces) and all(stems.values()) and max(sizes.values()) > 1
     return {name: stems[name] if telling else name for name in names}
 
 

@@ -176,8 +176,8 @@ class MaskFile:
 
 
 def palette_of(scene: Scene) -> NDArray[np.uint8] | None:
-    """uint8 (256, 4) red, green, blue, alpha of a scene's first band, or None where it has no colour table."""
-    if scene.bands[0].dtype != "uint8":
+    """uint8 (256, 4) red, green, blue, alpha of a scene's only band, or None where it has no colour table."""
+    if scene.bands[0].dtype != "uint8" or sum(not b.alpha for b in scene.bands) > 1:
         return None
     with gdal_settings(), opened(scene.source) as dataset:
         try:

@@ -201,6 +201,8 @@ def leak(split: Split, spec: SplitSpec) -> str | None:
     # Blocks of one image keep their distance; those of its neighbours do not.
     known = {second for _, second, _ in found}
     found += [(a, b, "touch on the ground") for a, b in touching(train, held) if b not in known]
+    if spec.kind == "blocks" and spec.buffer == 0:
+        return "the blocks split leaks: without a buffer, pixels that train lie beside pixels that are held out"
     if not found:
         return None
     first, second, why = found[0]
@@ -305,7 +307,8 @@ def _advice(spec: SplitSpec) -> str:
 
 
 def _side(pair: Pair, spec: SplitSpec) -> int:
-    return spec.block or int(np.clip(min(pair.shape) // BLOCKS_ACROSS, SMALLEST_BLOCK, LARGEST_BLOCK))
+    smallest = max(SMALLEST_BLOCK, 3 * spec.buffer)
+    return spec.block or max(smallest, min(min(pair.shape) // BLOCKS_ACROSS, LARGEST_BLOCK))
 
 
 def _grid(pair: Pair, side: int) -> Iterator[tuple[int, int]]:
