@@ -70,7 +70,7 @@ def evaluate(**given: Any) -> None:
 
     \b
     rs-segment evaluate scene_classes.tif labels.tif --html report.html
-    rs-segment evaluate scene_classes.tif parcels.gpkg --field crop --map maize=3 --ignore fallow
+    rs-segment evaluate scene_classes.tif parcels.gpkg --field crop --map maize=3 --ignore bare
     rs-segment evaluate my-model --data dubai/ --split group:tile_3
     rs-segment evaluate scene_classes.tif --points points.csv --csv areas.csv
     """

@@ -323,7 +323,7 @@ def burnt(path: Path, against: Against, grid: GeoBox, image: str) -> Side:
     values = numbers if whole else {text: i for i, text in enumerate(texts)}
     found = shapes.on(grid, Legend("polygons", values, len(texts)), image)
     outside = values[against.outside] if against.outside else NODATA
-    names = {} if whole else {value: text for text, value in values.items()}
+    names = {value: text for text, value in values.items() if not text.isdecimal()}
 
     def read(window: Window) -> NDArray[Any]:
         return found.read(window, outside)

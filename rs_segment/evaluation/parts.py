@@ -17,8 +17,9 @@ from ..types import NODATA, UNCLASSIFIED, Labels
 from .overview import View
 from .result import class_scores
 
-RIGHT, WRONG = (206, 211, 218), (208, 28, 49)
-UNCLASSIFIED_COLOR = "#4A4F57"
+RIGHT, WRONG = (128, 134, 142, 84), (208, 28, 49, 255)
+"""Red, green, blue and alpha: through what is right the page shows, light or dark."""
+UNCLASSIFIED_CLASS = ClassInfo(UNCLASSIFIED, "unclassified", "#D33BD6")
 HOW = (
     "Accuracy is the share of pixels that are right; IoU (Jaccard) the pixels of a class in both maps by those in "
     "either; precision (user's accuracy) the share of a class's pixels in the map that are right; recall (producer's "
@@ -79,15 +80,15 @@ def with_unclassified(confusion: Confusion) -> NDArray[np.float64]:
 
 def class_picture(labels: Labels, classes: Sequence[ClassInfo]) -> Rgb:
     """uint8 (row, col, 4): labels, which are positions, in colour; the page shows where there is none."""
-    unclassified = ClassInfo(UNCLASSIFIED, "unclassified", UNCLASSIFIED_COLOR)
-    return transparent(colored(labels, [*classes, unclassified]), labels == NODATA)
+    return transparent(colored(labels, [*classes, UNCLASSIFIED_CLASS]), labels == NODATA)
 
 
 def error_picture(wrong: NDArray[np.float32]) -> Rgb:
     """uint8 (row, col, 4): red where pixels differ, the more of them the stronger; grey where all are right."""
     part = np.nan_to_num(wrong)[..., None]
     mixed = np.rint(np.array(RIGHT) * (1 - part) + np.array(WRONG) * part).astype(np.uint8)
-    return transparent(mixed, np.isnan(wrong))
+    mixed[np.isnan(wrong)] = 0
+    return mixed
 
 
 def maps(view: View, classes: Sequence[ClassInfo]) -> Html:
@@ -105,7 +106,8 @@ def maps(view: View, classes: Sequence[ClassInfo]) -> Html:
         "map of errors",
         width=large,
     )
-    return html.joined(html.legend(classes), html.row(*pair), errors)
+    there = [UNCLASSIFIED_CLASS] if (view.predicted == UNCLASSIFIED).any() else []
+    return html.joined(html.legend([*classes, *there]), html.row(*pair), errors)
 
 
 def examples(found: Sequence[Example], classes: Sequence[ClassInfo]) -> Html:

@@ -21,6 +21,9 @@ from .parts import (
 from .result import Evaluation
 
 
+MOST_ROWS = 300
+
+
 def evaluation_page(found: Evaluation, command: str) -> str:
     """The page of an evaluation: scores, per-class bars, confusion matrix, map of errors, images.
 
@@ -69,10 +72,14 @@ def image_table(found: Evaluation) -> Html:
     """One row an image, the worst first."""
     header = ("image", "group", "mean IoU", "accuracy", *found.confusion.names, "pixels")
     rows = []
-    for one in sorted(found.images, key=lambda i: (i.confusion.mean_iou, i.name)):
+    ordered = sorted(found.images, key=lambda i: (not i.confusion.total, i.confusion.mean_iou, i.name))
+    for one in ordered[:MOST_ROWS]:
         scores = (one.confusion.mean_iou, one.confusion.accuracy, *one.confusion.iou)
         rows.append((one.name, one.group, *(share(float(s)) for s in scores), f"{one.confusion.total:,}"))
-    return html.table(header, rows, "worst first; IoU of each class, a dash where it does not occur", text=2)
+    told = "worst first; IoU of each class, a dash where it does not occur"
+    if len(ordered) > MOST_ROWS:
+        told += f"; {len(ordered) - MOST_ROWS:,} more are in the table that --csv writes"
+    return html.table(header, rows, told, text=2)
 
 
 def table_csv(found: Evaluation) -> str:
