@@ -89,6 +89,8 @@ def check(given: Mapping[str, Any]) -> None:
     if len(chosen) != 1:
         told = "both" if len(chosen) == 2 else ("all three" if chosen else "none")
         raise click.UsageError(f"give one of REFERENCE, --data and --points; there is {told} of them")
+    if not given["data"] and (Path(given["what"]) / "model.json").is_file():
+        raise click.UsageError(f"{given['what']} is a model; say with --data DIR what it is to be scored on")
     if Path(given["reference"] or "").suffix.lower() in (".csv", ".tsv"):
         raise click.UsageError(f"a table is no reference map; give it as --points {given['reference']}")
     if given["split"] and not given["data"]:

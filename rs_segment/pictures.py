@@ -63,15 +63,16 @@ def as_rgb(
     if shown.dtype != np.uint8 or limits is not None:
         low, high = limits if limits is not None else stretch(shown, known)
         span = np.maximum(np.asarray(high, np.float64) - low, 1e-12)
-        with np.errstate(invalid="ignore"):
+        with np.errstate(all="ignore"):
             scaled = (shown.astype(np.float64) - np.reshape(low, (3, 1, 1))) / np.reshape(span, (3, 1, 1))
-        shown = np.clip(np.nan_to_num(scaled) * 255 + 0.5, 0, 255).astype(np.uint8)
+        shown = (np.clip(np.nan_to_num(scaled), 0, 1) * 255 + 0.5).astype(np.uint8)
     return np.where(known[..., None], shown.transpose(1, 2, 0), np.uint8(255))
 
 
 def stretch(pixels: NDArray[Any], valid: Mask) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(low, high), float64 (band,) each: the 2nd and 98th percentile of the valid pixels (band, row, col)."""
     values = pixels[:, valid].astype(np.float64)
+    values = values[:, np.isfinite(values).all(axis=0)]
     if values.shape[1] == 0:
         return np.zeros(len(pixels)), np.ones(len(pixels))
     low, high = np.percentile(values, [_DARK, _BRIGHT], axis=1)
@@ -100,7 +101,8 @@ def overlaid(image: Rgb, labels: Labels, classes: Sequence[ClassInfo], opacity: 
 def thinned(array: NDArray[Any], side: int) -> NDArray[Any]:
     """An array (..., row, col) of which every n-th row and column is left, so that neither side is above ``side``."""
     step = max(1, -(-max(array.shape[-2:]) // side))
-    return array[..., step // 2 :: step, step // 2 :: step] if step > 1 else array
+    top, left = (min(step // 2, length - 1) for length in array.shape[-2:])
+    return array[..., top::step, left::step] if step > 1 else array
 
 
 def encoded(picture: Rgb, kind: Literal["png", "jpeg"] = "png") -> bytes:

@@ -20,7 +20,6 @@ from .parts import (
 )
 from .result import Evaluation
 
-
 MOST_ROWS = 300
 
 
