@@ -10,7 +10,7 @@ from rasterio.windows import Window
 
 from ..lettering import HEIGHT, legend, shortened, write
 from ..pictures import BLANK, Rgb, as_rgb, overlaid
-from ..types import NODATA, Labels
+from ..types import NODATA, Labels, Mask
 from .dataset import Dataset
 from .pair import Part
 from .survey import Survey
@@ -34,12 +34,12 @@ def sample_picture(dataset: Dataset, survey: Survey, count: int = 8) -> Rgb:
     """
     parts = choose(dataset, survey, count)
     low, high = survey.quantiles[0], survey.quantiles[-1]
-    shown = [0, 1, 2] if dataset.bands >= 3 else [0, 0, 0]
+    shown = _natural_colors(dataset)
     limits = None if dataset.dtype == "uint8" else (low[shown], np.maximum(high, low + 1e-12)[shown])
     tiles = []
     for value, part in parts:
         sample = part.pair.read(part.window)
-        image = as_rgb(sample.pixels, sample.valid, limits=limits)
+        image = as_rgb(sample.pixels, sample.valid, shown, limits)
         over = striped(overlaid(image, sample.labels, dataset.classes), sample.labels)
         title = part.pair.name if value is None else f"{part.pair.name}: {dataset.classes[value].name}"
         tiles.append(_tile(image, over, title))
@@ -55,6 +55,14 @@ def sample_picture(dataset: Dataset, survey: Survey, count: int = 8) -> Rgb:
     return np.concatenate([*rows, framed])
 
 
+def _natural_colors(dataset: Dataset) -> list[int]:
+    """Positions of the bands that are called red, green and blue; of the first three, or the first, where none are."""
+    names = [name.lower() for name in dataset.band_names]
+    if {"red", "green", "blue"} <= set(names):
+        return [names.index(name) for name in ("red", "green", "blue")]
+    return [0, 1, 2] if dataset.bands >= 3 else [0, 0, 0]
+
+
 def choose(dataset: Dataset, survey: Survey, count: int) -> list[tuple[int | None, Part]]:
     """(class, part) of each sample: where there is most of each class, the rarest first, from different images."""
     wholes = [Part.of(pair) for pair in dataset.pairs]
@@ -67,6 +75,9 @@ def choose(dataset: Dataset, survey: Survey, count: int) -> list[tuple[int | Non
     for turn in range(count):
         value = there[turn % len(there)]
         places = survey.places(value, wholes)
+        places = places[_apart(places, [part for _, part in found], wholes)]
+        if len(places) == 0:
+            continue
         # Fewest samples of its group so far, then of its image, then most of the class.
         groups = np.array([used.get(w.pair.group, 0) for w in wholes])[places[:, 0]]
         images = np.array([used.get(f"/{w.pair.name}", 0) for w in wholes])[places[:, 0]]
@@ -76,6 +87,17 @@ def choose(dataset: Dataset, survey: Survey, count: int) -> list[tuple[int | Non
             used[key] = used.get(key, 0) + 1
         found.append((value, _around(part, int(best[1]) + survey.cell // 2, int(best[2]) + survey.cell // 2)))
     return found
+
+
+def _apart(places: NDArray[np.int64], chosen: Sequence[Part], wholes: Sequence[Part]) -> Mask:
+    """Which of the places are not in a sample that is already chosen."""
+    apart = np.ones(len(places), np.bool_)
+    for part in chosen:
+        index = next(i for i, whole in enumerate(wholes) if whole.pair.name == part.pair.name)
+        row, col = places[:, 1] - part.window.row_off, places[:, 2] - part.window.col_off
+        inside = (row >= 0) & (row < part.window.height) & (col >= 0) & (col < part.window.width)
+        apart &= ~(inside & (places[:, 0] == index))
+    return apart
 
 
 def striped(picture: Rgb, labels: Labels) -> Rgb:
