@@ -98,13 +98,6 @@ def overlaid(image: Rgb, labels: Labels, classes: Sequence[ClassInfo], opacity: 
     return np.where((labels != NODATA)[..., None], np.rint(mixed).astype(np.uint8), image)
 
 
-def thinned(array: NDArray[Any], side: int) -> NDArray[Any]:
-    """An array (..., row, col) of which every n-th row and column is left, so that neither side is above ``side``."""
-    step = max(1, -(-max(array.shape[-2:]) // side))
-    top, left = (min(step // 2, length - 1) for length in array.shape[-2:])
-    return array[..., top::step, left::step] if step > 1 else array
-
-
 def encoded(picture: Rgb, kind: Literal["png", "jpeg"] = "png") -> bytes:
     """The bytes of an image file: PNG for maps and charts, JPEG (quality 85) for photographs.
 

@@ -105,7 +105,7 @@ def test_a_pixel_takes_the_label_that_its_centre_falls_on(
     wanted[inside] = truth[row[inside].astype(int), col[inside].astype(int)]
     truth_file = raster(folder / "truth.tif", truth, transform=other)
     with ClassMap.open(raster(folder / "map.tif", said)) as mine, ClassMap.open(truth_file) as theirs:
-        seen = nearest.Nearest.of(theirs, mine.scene.geobox)
+        seen = nearest.Nearest.of(nearest.Labelled.of(theirs), mine.scene.geobox)
         whole = seen.read(Window(0, 0, 29, 31))
         np.testing.assert_array_equal(whole[sure], wanted[sure])
         parts = [
@@ -118,7 +118,7 @@ def test_a_pixel_takes_the_label_that_its_centre_falls_on(
 def test_large_windows_are_read_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     truth = raster(tmp_path / "t.tif", labels((90, 80)), transform=NORTH_UP * Affine.scale(0.5))
     with ClassMap.open(raster(tmp_path / "m.tif", labels((45, 40)))) as mine, ClassMap.open(truth) as theirs:
-        seen = nearest.Nearest.of(theirs, mine.scene.geobox)
+        seen = nearest.Nearest.of(nearest.Labelled.of(theirs), mine.scene.geobox)
         whole = seen.read(Window(0, 0, 40, 45))
         for name in ("MAX_PIXELS", "MAX_PLACES"):
             monkeypatch.setattr(nearest, name, 100)
@@ -144,7 +144,7 @@ def test_another_crs_is_followed_to_a_hundredth_of_a_pixel(
     theirs_file = raster(tmp_path / "t.tif", truth, transform=other, crs=crs)
     mine_file = raster(tmp_path / "m.tif", labels(shape), transform=mine_box)
     with ClassMap.open(mine_file) as mine, ClassMap.open(theirs_file) as theirs:
-        seen = nearest.Nearest.of(theirs, mine.scene.geobox)
+        seen = nearest.Nearest.of(nearest.Labelled.of(theirs), mine.scene.geobox)
         whole = seen.read(Window(0, 0, 130, 150))
         wanted = truth[np.clip(row.astype(int), 0, 219), np.clip(col.astype(int), 0, 259)]
         np.testing.assert_array_equal(whole[sure & inside], wanted[sure & inside])
@@ -221,6 +221,24 @@ def test_classes_are_matched_as_told_then_by_name_then_by_value(tmp_path: Path) 
         evaluate_map(said, truth, against=Against(Pairs.parse(["Lake=Sea"])))
     with pytest.raises(OptionError, match="must be REFERENCE=MAP"):
         Pairs.parse(["Lake"])
+
+
+def test_colours_are_classes_of_a_reference_in_three_bands(tmp_path: Path) -> None:
+    said, truth = labels((30, 40), 3, 1, 0), labels((30, 40), 3, 2, 0)
+    said_file = raster(tmp_path / "m.tif", said, {0: "a", 1: "b", 2: "c"})
+    with rasterio.open(said_file, "r+") as target:
+        target.write_colormap(1, {0: (10, 0, 0), 1: (0, 200, 0), 2: (0, 0, 30)})
+    paint = np.array([(10, 0, 0), (0, 200, 0), (255, 255, 0)], np.uint8)
+    picture = make_scene(tmp_path / "t.tif", pixels=paint[truth].transpose(2, 0, 1))
+    with pytest.raises(OptionError, match=r"t.tif has class '#FFFF00'.*--map '#FFFF00=CLASS'"):
+        evaluate_map(said_file, picture)
+    found = evaluate_map(said_file, picture, against=Against(Pairs.parse(["#ffff00=c"])))
+    by_values = evaluate_map(said_file, raster(tmp_path / "v.tif", truth))
+    assert found.confusion.matrix.tolist() == by_values.confusion.matrix.tolist()
+    less = evaluate_map(said_file, picture, against=Against(Pairs(ignore=("#FFFF00",))))
+    assert less.confusion.reference.tolist() == [*by_values.confusion.reference[:2].tolist(), 0]
+    with pytest.raises(OptionError, match="leave --grid at map"):
+        evaluate_map(said_file, picture, against=Against(grid="reference"))
 
 
 def test_names_of_which_none_is_alike_are_not_matched_by_chance() -> None:

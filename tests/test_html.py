@@ -18,7 +18,7 @@ from rasterio.io import MemoryFile
 
 from rs_segment import html
 from rs_segment.card import ClassInfo
-from rs_segment.pictures import as_rgb, colored, encoded, overlaid, stretch, thinned, transparent
+from rs_segment.pictures import as_rgb, colored, encoded, overlaid, stretch, transparent
 
 CLASSES = (ClassInfo(0, "a", "#102030"), ClassInfo(7, "b", "#FF0000"))
 
@@ -128,11 +128,3 @@ def test_labels_are_shown_in_their_colours() -> None:
     assert colored(labels, CLASSES).tolist() == [[[16, 32, 48], [255, 0, 0], [255, 255, 255]]]
     image = np.full((1, 3, 3), 100, np.uint8)
     assert overlaid(image, labels, CLASSES, 0.5).tolist() == [[[58, 66, 74], [178, 50, 50], [100, 100, 100]]]
-
-
-@given(st.integers(1, 50), st.integers(1, 50), st.integers(1, 20))
-@settings(deadline=None, max_examples=60)
-def test_thinning_keeps_neither_side_longer(rows: int, cols: int, side: int) -> None:
-    found = thinned(np.zeros((2, rows, cols)), side)
-    assert max(found.shape[1:]) <= side
-    assert min(found.shape) >= 1

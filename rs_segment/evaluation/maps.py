@@ -6,6 +6,7 @@ are read by window; what is held does not grow with the map.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing
@@ -28,14 +29,16 @@ from ..errors import GridError, OptionError
 from ..geobox import GeoBox
 from ..pipeline import ahead
 from ..result import without_secrets
+from ..scene import Scene
 from ..types import NODATA, UNCLASSIFIED, Labels, Track, silent
 from .codes import MOST, Codes
 from .matching import UNCLASSIFIED_NAME, Matching, Pairs, number_in
-from .nearest import Nearest
+from .nearest import Labelled, Nearest
 from .overview import Overview
 from .result import Evaluation
 
 _CODES = 256
+_COLOR = re.compile(r"#[0-9A-Fa-f]{6}")
 _HECTARE = 10_000.0
 
 
@@ -72,6 +75,7 @@ class Side:
         blank: The label that is no class.
         read: Labels (row, col) under a window of the grid.
         info: Name and colour of a class.
+        spell: How a class without a name is written.
     """
 
     name: str
@@ -79,6 +83,7 @@ class Side:
     blank: int
     read: Callable[[Window], NDArray[Any]]
     info: Callable[[int], ClassInfo]
+    spell: Callable[[int], str] = str
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +125,7 @@ def evaluate_map(
     with ExitStack() as stack:
         base, mine, theirs, grid = _sides(stack, classmap, reference, pick, against)
         matching = Matching.of((theirs.name, theirs.named), (mine.name, _classes(mine.named)), against.pairs)
+        matching = replace(matching, spell=theirs.spell)
         counter = Counter(base, mine, theirs, matching)
         windows = base.windows()
 
@@ -279,12 +285,19 @@ def _sides(
             theirs,
             f"the pixels of {mine.scene.name}, into which the polygons of {theirs.name} are burnt",
         )
+    scene = stack.enter_context(Scene.open(reference, against.nodata))
+    if against.band is None and in_colors(scene):
+        if against.grid == "reference":
+            raise OptionError(f"{scene.name} is a picture in colours; leave --grid at map")
+        stack.enter_context(rasterio.Env(GDAL_CACHEMAX=mine.cache_bytes))
+        found = painted(scene, mine, against.pairs)
+        return mine, _raster_side(mine, mine.scene.geobox), found, f"the pixels of {mine.scene.name}, by colours"
     other = stack.enter_context(ClassMap.open(reference, Pick(band=against.band, nodata=against.nodata)))
     stack.enter_context(rasterio.Env(GDAL_CACHEMAX=mine.cache_bytes + other.cache_bytes))
     base, seen = (mine, other) if against.grid == "map" else (other, mine)
     box = base.scene.geobox
     sides = _raster_side(mine, box), _raster_side(other, box)
-    aligned = Nearest.of(seen, box).aligned
+    aligned = Nearest.of(Labelled.of(seen), box).aligned
     how = "the pixels of both, which are the same"
     if not aligned:
         how = f"the pixels of {base.scene.name}; {seen.scene.name} is taken at their centres (nearest neighbour)"
@@ -294,7 +307,41 @@ def _sides(
 def _raster_side(classmap: ClassMap, grid: GeoBox) -> Side:
     """A class map on a grid."""
     named = {value: classmap.legend[value].name for value in classmap.named}
-    return Side(classmap.scene.name, named, classmap.blank, Nearest.of(classmap, grid).read, classmap.info)
+    return Side(classmap.scene.name, named, classmap.blank, Nearest.of(Labelled.of(classmap), grid).read, classmap.info)
+
+
+def in_colors(scene: Scene) -> bool:
+    """Whether a raster's colours, in three bands of bytes, may be its labels."""
+    plain = [b for b in scene.bands if not b.alpha]
+    return len(plain) == 3 and all(b.dtype == "uint8" for b in plain)
+
+
+def painted(scene: Scene, classmap: ClassMap, pairs: Pairs) -> Side:
+    """A raster whose colours are classes, on a map's grid: those of the map by their colours in it, others as told.
+
+    Args:
+        scene: Three bands.
+        classmap: The map.
+        pairs: Where a class of the reference is a colour, "#3C1098", it is one of these.
+    """
+    own = [classmap.legend[value] for value in classmap.named]
+    named = {int(c.color[1:], 16): c.name for c in reversed(own)}
+    said = [left for left, _ in pairs.table] + list(pairs.ignore)
+    named |= {int(text[1:], 16): text for text in said if _COLOR.fullmatch(text)}
+
+    def read(window: Window) -> NDArray[Any]:
+        chip = scene.read(window)
+        red, green, blue = chip.pixels.astype(np.int32)
+        return np.where(chip.valid, (red << 16) | (green << 8) | blue, np.int32(-1))
+
+    def spell(value: int) -> str:
+        return f"#{value:06X}"
+
+    def info(value: int) -> ClassInfo:
+        return ClassInfo(value, named.get(value, spell(value)), spell(value))
+
+    seen = Nearest.of(Labelled(scene.name, scene.geobox, np.dtype(np.int32), -1, read), classmap.scene.geobox)
+    return Side(scene.name, named, -1, seen.read, info, spell)
 
 
 def burnt(path: Path, against: Against, grid: GeoBox, image: str) -> Side:

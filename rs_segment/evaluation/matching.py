@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..card import ClassInfo
@@ -53,6 +53,7 @@ class Matching:
         targets: Name of each class of the map that has one.
         told: Value of the map, or None to leave it out, for each value of the reference that the user speaks of.
         by_name: Whether the others are matched by name; else by value.
+        spell: How a value of the reference without a name is written.
     """
 
     reference: str
@@ -61,6 +62,7 @@ class Matching:
     targets: Mapping[int, str]
     told: Mapping[int, int | None]
     by_name: bool
+    spell: Callable[[int], str] = str
     _values: Mapping[str, int] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -89,7 +91,7 @@ class Matching:
                 told[value] = None if right == "" else _one(right, wanted, mine)
         values = {name.casefold(): value for value, name in sorted(targets.items(), reverse=True)}
         alike = any(name.casefold() in values for value, name in named.items() if value not in told)
-        return cls(theirs, mine, named, targets, told, alike, values)
+        return cls(theirs, mine, named, targets, told, alike, _values=values)
 
     def target(self, value: int) -> int | None:
         """The map's value for a value of the reference; None where it is left out.
@@ -107,7 +109,7 @@ class Matching:
         elif not self.targets or (value in self.targets and (name is None or number_in(name) == value)):
             return value
         there = ", ".join(f"{v} {n}" for v, n in list(self.targets.items())[:30])
-        label = str(value) if name is None else name
+        label = self.spell(value) if name is None else name
         raise OptionError(
             f"{self.reference} has class {label!r}, but {self.classmap} has {there}; say what it is there with "
             f"--map '{label}=CLASS', or leave it out with --ignore '{label}'"

@@ -1,4 +1,4 @@
-"""Which class does a map have at the middle of each pixel of another grid?
+"""Which label does a raster have at the middle of each pixel of another grid?
 
 No class lies between two others, so labels are not interpolated: a pixel takes the label that its centre falls on. What
 it takes depends on its place in the whole grid alone, so every way of cutting the grid into windows gives the same.
@@ -7,6 +7,7 @@ it takes depends on its place in the whole grid alone, so every way of cutting t
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,55 +28,82 @@ _TIE = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
-class Nearest:
-    """A class map, looked at through the pixels of a grid.
+class Labelled:
+    """A raster of labels.
 
     Args:
-        classmap: What is looked at.
-        grid: The pixels.
-        aligned: Whether these are the map's own.
+        name: For people.
+        geobox: Its grid.
+        dtype: Integer type of its labels.
+        blank: The label that is no class.
+        read: Labels (row, col) under a window of its grid; may be called from any thread.
     """
 
-    classmap: ClassMap
+    name: str
+    geobox: GeoBox
+    dtype: np.dtype[Any]
+    blank: int
+    read: Callable[[Window], NDArray[Any]]
+
+    @classmethod
+    def of(cls, classmap: ClassMap) -> Labelled:
+        """The labels of a class map."""
+        scene = classmap.scene
+        return cls(
+            scene.name, scene.geobox, classmap.dtype, classmap.blank, lambda window: classmap.read(window).labels
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Nearest:
+    """A raster of labels, looked at through the pixels of a grid.
+
+    Args:
+        source: What is looked at.
+        grid: The pixels.
+        aligned: Whether these are the raster's own.
+    """
+
+    source: Labelled
     grid: GeoBox
     aligned: bool
     _local: threading.local = field(default_factory=threading.local, repr=False, compare=False)
 
     @classmethod
-    def of(cls, classmap: ClassMap, grid: GeoBox) -> Nearest:
-        """The map through a grid.
+    def of(cls, source: Labelled, grid: GeoBox) -> Nearest:
+        """The raster through a grid.
 
         Raises:
             GridError: One of them has no CRS, and they are not pixel for pixel the same.
         """
-        mine = classmap.scene.geobox
+        mine = source.geobox
         aligned = same_pixels(mine, grid)
         if not aligned and (mine.crs is None) != (grid.crs is None):
             raise GridError(
-                f"{classmap.scene.name} {_crs(mine)}, the other grid {_crs(grid)}, and they are not of one size "
+                f"{source.name} {_crs(mine)}, the other grid {_crs(grid)}, and they are not of one size "
                 f"({mine.shape[1]} x {mine.shape[0]} px, {grid.shape[1]} x {grid.shape[0]} px); give the one its CRS "
                 "first, for example: rio edit-info --crs EPSG:32640"
             )
-        return cls(classmap, grid, aligned)
+        return cls(source, grid, aligned)
 
     def read(self, window: Window) -> NDArray[Any]:
-        """(row, col) labels under a window of the grid; ``ClassMap.blank`` where the map has none or does not reach.
+        """(row, col) labels under a window of the grid; ``Labelled.blank`` where the raster has none or does not reach.
 
         Raises:
             SceneError, PixelTypeError: As ``ClassMap.read``.
         """
         if self.aligned:
-            return self.classmap.read(window).labels
+            return self.source.read(window)
         if window.width * window.height > MAX_PLACES:
             return self._in_halves(window)
         rows, cols, inside = self._places(window)
-        labels = np.full(inside.shape, self.classmap.blank, self.classmap.dtype)
+        labels = np.full(inside.shape, self.source.blank, self.source.dtype)
         if not inside.any():
             return labels
         (top, bottom), (left, right) = (_ends(v[inside]) for v in (rows, cols))
         if (bottom - top) * (right - left) > MAX_PIXELS and inside.size > 1:
             return self._in_halves(window)
-        found = self.classmap.read(Window(left, top, right - left, bottom - top)).labels
+        found = self.source.read(Window(left, top, right - left, bottom - top))
         labels[inside] = found[rows[inside] - top, cols[inside] - left]
         return labels
 
@@ -90,10 +118,10 @@ class Nearest:
         return np.concatenate(parts, axis=0)
 
     def _places(self, window: Window) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
-        """(rows, columns, whether they are inside) of the map's pixels, each (row, col) of the window."""
+        """(rows, columns, whether they are inside) of the raster's pixels, each (row, col) of the window."""
         row = np.arange(window.row_off, window.row_off + window.height) + 0.5
         col = np.arange(window.col_off, window.col_off + window.width) + 0.5
-        box = self.classmap.scene.geobox
+        box = self.source.geobox
         if box.crs == self.grid.crs:
             across, down = _apply(~box.transform * self.grid.transform, col[None, :], row[:, None])
         else:
@@ -104,11 +132,11 @@ class Nearest:
         return np.where(inside, y, 0).astype(np.int64), np.where(inside, x, 0).astype(np.int64), inside
 
     def _through_crs(self, row: NDArray[Any], col: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-        """(x, y) in the map's pixels, (row, col) each; exact at every ``STEP`` pixels of the grid, bilinear between."""
+        """(x, y) in the raster's pixels, (row, col) each; exact at every ``STEP`` pixels, bilinear between."""
         knots_row, at_row, part_row = _knots(row)
         knots_col, at_col, part_col = _knots(col)
         x, y = self._transformer().transform(*_apply(self.grid.transform, knots_col[None, :], knots_row[:, None]))
-        places = _apply(~self.classmap.scene.geobox.transform, np.asarray(x), np.asarray(y))
+        places = _apply(~self.source.geobox.transform, np.asarray(x), np.asarray(y))
         u, v = part_row[:, None], part_col[None, :]
         found = []
         for knot in places:
@@ -118,11 +146,11 @@ class Nearest:
         return found[0], found[1]
 
     def _transformer(self) -> Any:
-        """From the grid's CRS to the map's; one a thread, because they are not to be shared."""
+        """From the grid's CRS to the raster's; one a thread, because they are not to be shared."""
         from pyproj import Transformer
 
         if not hasattr(self._local, "transformer"):
-            mine = self.classmap.scene.geobox.crs
+            mine = self.source.geobox.crs
             assert mine is not None
             assert self.grid.crs is not None
             self._local.transformer = Transformer.from_crs(self.grid.crs.to_wkt(), mine.to_wkt(), always_xy=True)
