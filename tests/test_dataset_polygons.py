@@ -143,12 +143,12 @@ def test_outside_is_ignored_or_a_class_and_an_area_bounds_it(tmp_path: Path) -> 
 
 def test_labels_may_be_numbers_and_several_may_be_one_class(tmp_path: Path) -> None:
     rows = [square(5 * i, 0, 5 * i + 5, 9, code=float(i)) for i in range(3)]
-    layer(tmp_path, *rows, square(20, 0, 25, 9, code=np.nan))
-    toml(tmp_path, 'field = "code"', ())
+    layer(tmp_path, *rows, square(20, 0, 25, 9, code=np.nan), square(40, 0, 41, 9, code=np.inf))
+    toml(tmp_path, 'field = "code"\nignore = ["inf"]', ())
     with (tmp_path / "dataset.toml").open("a") as file:
         file.write('[[classes]]\nname = "even"\nlabels = [0, "2"]\n[[classes]]\nname = "odd"\nlabels = [1]\n')
     labels = whole(open_dataset(tmp_path))
-    assert labels[0, [0, 5, 10, 20, 30]].tolist() == [0, 1, 0, 255, 255]
+    assert labels[0, [0, 5, 10, 20, 30, 40]].tolist() == [0, 1, 0, 255, 255, 255]
 
 
 def test_labels_that_no_class_has_are_named(tmp_path: Path) -> None:

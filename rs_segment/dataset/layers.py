@@ -63,7 +63,10 @@ class Layer:
             if column not in there:
                 held = ", ".join(fields_of(path, name)) or "none"
                 raise DatasetError(f"{path} has no attribute {column!r}; it has {held}")
-        shapes = shapely.from_wkb(wkb)
+        try:
+            shapes = shapely.from_wkb(wkb)
+        except shapely.errors.ShapelyError as error:
+            raise DatasetError(f"{path} holds a shape that cannot be read: {error}") from error
         labels = np.array([_text(v) for v in there[spec.field]] if spec.field else [""] * len(shapes), object)
         flat = ~shapely.is_missing(shapes) & (shapely.get_dimensions(shapes) == 2) & ~shapely.is_empty(shapes)
         if not flat.any():
@@ -199,7 +202,7 @@ def _text(value: Any) -> str:
     """What stands in a class field, in the spelling that labels have: 3.0 is "3"."""
     if value is None or (isinstance(value, (float, np.floating)) and np.isnan(value)):
         return ""
-    if isinstance(value, (float, np.floating)) and value == int(value):
+    if isinstance(value, (float, np.floating)) and float(value).is_integer():
         return str(int(value))
     return str(value).strip()
 
