@@ -65,8 +65,9 @@ def evaluate(**given: Any) -> None:
     """How good MAP or MODEL is: accuracy, IoU, precision, recall, F1, confusion matrix.
 
     MAP is a class raster, whoever made it; REFERENCE is another, on any grid and in any CRS, a mask in colours, or
-    polygons. Classes are matched by --map, else by name (or colour), else by value. With --data, MODEL is scored on the images of a training set, as
-    predict would map them. With --points, MAP is judged by points drawn at random within each of its classes.
+    polygons. Classes are matched by --map, else by name (or colour), else by value. With --data, MODEL is scored on
+    the images of a training set, as predict would map them. With --points, MAP is judged by points drawn at random
+    within each of its classes.
 
     \b
     rs-segment evaluate scene_classes.tif labels.tif --html report.html

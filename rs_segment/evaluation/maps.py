@@ -291,7 +291,12 @@ def _sides(
             raise OptionError(f"{scene.name} is a picture in colours; leave --grid at map")
         stack.enter_context(rasterio.Env(GDAL_CACHEMAX=mine.cache_bytes))
         found = painted(scene, mine, against.pairs)
-        return mine, _raster_side(mine, mine.scene.geobox), found, f"the pixels of {mine.scene.name}, by colours"
+        return (
+            mine,
+            _raster_side(mine, mine.scene.geobox),
+            found,
+            f"the pixels of {mine.scene.name}; the classes of {scene.name} are its colours",
+        )
     other = stack.enter_context(ClassMap.open(reference, Pick(band=against.band, nodata=against.nodata)))
     stack.enter_context(rasterio.Env(GDAL_CACHEMAX=mine.cache_bytes + other.cache_bytes))
     base, seen = (mine, other) if against.grid == "map" else (other, mine)
