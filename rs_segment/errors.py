@@ -67,6 +67,12 @@ class DatasetError(RsSegmentError, ValueError):
     exit_code = 4
 
 
+class TrainingError(RsSegmentError, ArithmeticError):
+    """A training cannot go on: its loss is no number, or it has nothing to learn from."""
+
+    exit_code = 1
+
+
 class OutputExistsError(RsSegmentError, FileExistsError):
     """A result is already there, or another process is making it."""
 
