@@ -1,7 +1,7 @@
 """How good is a map or a model, and how is that told?"""
 
 from .compare import Comparison, compare_csv, compare_figure, compare_models, compare_page, compare_text
-from .maps import Against, evaluate_map
+from .maps import evaluate_map
 from .matching import Pairs
 from .models import Scoring, evaluate_model
 from .overview import View
@@ -9,6 +9,7 @@ from .points import PointEvaluation, PointFields, evaluate_points
 from .report import evaluation_page, table_csv, table_text
 from .result import Evaluation, ImageScore
 from .sampled import points_csv, points_page, points_text
+from .sides import Against
 from .training import training_report
 
 __all__ = [
