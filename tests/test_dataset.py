@@ -405,3 +405,14 @@ def test_links_are_followed_once(tmp_path: Path) -> None:
     (tmp_path / "set" / "data").symlink_to(tmp_path / "there")
     (tmp_path / "there" / "again").symlink_to(tmp_path / "set")
     assert len(open_dataset(tmp_path / "set").pairs) == 1
+
+
+def test_a_scaling_for_other_bands_is_refused(tmp_path: Path) -> None:
+    png(tmp_path / "images/a.png", PIXELS)
+    png(tmp_path / "masks/a.png", LABELS)
+    head = '[images]\nfiles = "images/*"\n[labels]\nfiles = "masks/*"\n'
+    classes = "".join(f'[[classes]]\nname = "c{i}"\n' for i in range(3))
+    toml(tmp_path, head + classes + "[scaling]\na = [1.0, 2.0]\nb = [3.0]\n")
+    assert "another number of bands than the 3" in refusal(tmp_path)
+    toml(tmp_path, head + classes + "[scaling]\na = [1.0]\nb = [3.0]\n")
+    assert open_dataset(tmp_path).scaling.b == (3.0,)

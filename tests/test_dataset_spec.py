@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from rs_segment.dataset import (
     to_toml,
 )
 from rs_segment.dataset.look import groups_by_folder, pattern_filter, patterns_for, tell
+from rs_segment.dataset.spec import KEYS
 from rs_segment.errors import DatasetError
 
 MINIMAL = '[images]\nfiles = "i/*"\n[labels]\nfiles = "m/*"\n[[classes]]\nname = "a"\n[[classes]]\nname = "b"\n'
@@ -138,6 +140,8 @@ def test_what_looking_finds_opens_the_same_from_its_file(tmp_path: Path) -> None
         ("weights = {c = 1}\n" + MINIMAL, "no class"),
         ("weights = [0, 0]\n" + MINIMAL, "weights"),
         (MINIMAL + '[scaling]\nkind = "z-score"\n', "needs lists"),
+        (MINIMAL + "[scaling]\na = [1.0]\nb = [0.0]\n", "nothing to divide by"),
+        (MINIMAL + '[scaling]\nkind = "min-max"\na = [1.0]\nb = [1.0]\n', "nothing to divide by"),
         (MINIMAL + '[split]\nkind = "best"\n', "must be one of group"),
         (MINIMAL + "[split]\nvalidation = 1.5\n", "share"),
         (MINIMAL + "[split]\nfold = 5\n", "counted from 0"),
@@ -199,3 +203,45 @@ def test_images_and_labels_have_one_key() -> None:
     for image, labels in (("a/images/x_1.tif", "a/masks/x_1.png"), ("X_RGB.tif", "X_labels.tif"), ("x.tif", "x.gpkg")):
         assert tell(image).key == tell(labels).key
         assert tell(labels).role == "labels"
+
+
+ODD = (
+    "true",
+    "-1",
+    "1e400",
+    "nan",
+    '""',
+    "'x'",
+    "[]",
+    "[[1]]",
+    "[nan]",
+    '["", 3]',
+    "{}",
+    "{a = 1}",
+    "1979-05-27",
+    "99999999999999999999",
+)
+
+
+@pytest.mark.parametrize(("table", "key"), [(t, k) for t, keys in KEYS.items() for k in keys])
+def test_any_value_is_read_or_refused_in_a_sentence(tmp_path: Path, table: str, key: str) -> None:
+    tables = {
+        "": {"name": "'n'"},
+        "images": {"files": "'i/*'"},
+        "labels": {"files": "'m/*'"},
+        "classes": {"name": "'a'"},
+        "scaling": {"kind": "'z-score'", "a": "[1.0]", "b": "[2.0]"},
+        "split": {"kind": "'group'"},
+        "pairs": {"image": "'i/a.png'", "labels": "'m/a.png'"},
+    }
+    for value in ODD:
+        text = ""
+        for name, told in tables.items():
+            if name == key and not table:
+                # The value stands where the table would.
+                continue
+            head = "" if not name else f"[[{name}]]\n" if name in ("classes", "pairs") else f"[{name}]\n"
+            lines = told | ({key: value} if name == table else {})
+            text += head + "".join(f"{k} = {v}\n" for k, v in lines.items())
+        with suppress(DatasetError):
+            to_toml(read_spec(written(tmp_path, text)))

@@ -216,7 +216,12 @@ def _build(source: Path, spec: DatasetSpec, match: Match, notes: Sequence[str]) 
     if sum(p.memory for p in pairs) <= files.cache_bytes:
         pairs = [replace(p, kept=True) for p in pairs]
     pairs.sort(key=lambda p: _natural(p.name))
-    dataset = Dataset(source, spec, tuple(pairs), pairs[0].image.dtype, _band_names(spec, pairs), tuple(told), files)
+    names_of_bands = _band_names(spec, pairs)
+    if spec.scaling is not None and {len(v) for v in spec.scaling[1:]} - {1, len(names_of_bands)}:
+        problems.append(
+            f"{source}: the scaling is for another number of bands than the {len(names_of_bands)} that are read"
+        )
+    dataset = Dataset(source, spec, tuple(pairs), pairs[0].image.dtype, names_of_bands, tuple(told), files)
     return Examined(dataset, tuple(problems), tuple(told))
 
 

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+import numpy as np
+
 from ..card import MAX_CLASSES, ClassInfo
 from ..errors import DatasetError
 
@@ -231,7 +233,7 @@ def _images(told: Mapping[str, Any]) -> ImageSpec:
     resolution = _number(told, "resolution")
     if bands is not None and (not bands or not all(isinstance(b, str) or _is(b, int) for b in bands)):
         raise DatasetError(f"bands = {bands!r:.60} must be a list of numbers or names, such as [1, 2, 3]")
-    if resolution is not None and not resolution > 0:
+    if resolution is not None and not 0 < resolution < math.inf:
         raise DatasetError(f"resolution = {resolution:g} must be metres above 0")
     group = _get(told, "group", str, "folder")
     try:
@@ -328,8 +330,13 @@ def _scaling(told: Mapping[str, Any]) -> tuple[str, tuple[float, ...], tuple[flo
         raise DatasetError(
             f'a scaling of kind "{kind}" needs lists of finite numbers a and b, one a band or one for all'
         )
-    low, high = {"min-max": (0.0, 1.0), "percentile": (2.0, 98.0)}.get(kind, (0.0, 1.0))
-    return kind, tuple(a) or (low,), tuple(b) or (high,)
+    if len(a) > 1 and len(b) > 1 and len(a) != len(b):
+        raise DatasetError(f"a scaling needs as many a as b, but there are {len(a)} and {len(b)}")
+    low, high = np.broadcast_arrays(a or [0.0], b or [1.0])
+    wide = high > low if kind in ("min-max", "percentile") else high > 0
+    if not wide.all():
+        raise DatasetError(f'a scaling of kind "{kind}" has nothing to divide by: a = {a!r:.60}, b = {b!r:.60}')
+    return kind, tuple(a) or (0.0,), tuple(b) or (1.0,)
 
 
 def _weights(told: Mapping[str, Any], classes: tuple[ClassSpec, ...]) -> tuple[float, ...] | Literal["balanced"] | None:
