@@ -259,6 +259,9 @@ def test_unclassified_pixels_of_a_map_are_wrong(tmp_path: Path) -> None:
     assert found.confusion.accuracy == pytest.approx(2 / 3)
     assert found.to_dict()["unclassified_hectares"] == pytest.approx(0.25 / 10_000)
     assert any("1 px are unclassified" in note for note in found.notes)
+    for nothing in ("254", "255"):
+        told = Against(Pairs.parse([f"1={nothing}"]))
+        assert evaluate_map(said, tmp_path / "t.tif", against=told).confusion.total == 1
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "int32", "float32"])

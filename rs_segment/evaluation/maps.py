@@ -115,7 +115,7 @@ class Counter:
     def _met(self, value: int) -> None:
         """Find out what a class of the reference is in the map."""
         code, target = self._truth.values.index(value), self._matching.target(value)
-        if target is not None:
+        if target is not None and target != self._mine.blank and not is_unclassified(target, self._mine.named):
             self._target[code] = self._said.of(target)
             self._left_out[code] = False
 
@@ -179,9 +179,8 @@ class Counter:
         seen = self._pixels[~self._left_out].sum(axis=0) > 0
         met = {value for code, value in enumerate(self._said.values) if seen[code]}
         meant = {self._said.values[t] for t in self._target if t != NODATA}
-        return {
-            v for v in (met | meant | set(named_classes(self._mine.named))) if not is_unclassified(v, self._mine.named)
-        }
+        found = met | meant | set(self._mine.named)
+        return {value for value in found if not is_unclassified(value, self._mine.named)}
 
     def _folded(self, table: NDArray[Any], to_position: Labels, count: int) -> NDArray[Any]:
         """(class, class or unclassified) of a table of codes."""
@@ -195,7 +194,7 @@ class Counter:
         return found
 
     def _info(self, value: int) -> ClassInfo:
-        """A class as the map has it, in the reference's name or colour where the map gives none."""
+        """A class as the map has it, by the reference's name where the map gives none."""
         mine = self._mine.info(value)
         if value in self._mine.named:
             return mine
@@ -212,8 +211,8 @@ class Counter:
             yield f"only {confusion.total / whole:.2%} of the pixels have a reference"
         if (missed := int(confusion.reference.sum() - confusion.matrix.sum())) > 0:
             yield f"{missed:,} px are unclassified in the map, and count as wrong"
-        absent = [n for n, there in zip(confusion.names, confusion.reference, strict=True) if not there]
-        false = [n for n in absent if confusion.predicted[confusion.names.index(n)]]
+        counted = zip(confusion.names, confusion.reference, confusion.predicted, strict=True)
+        false = [name for name, truly, said in counted if said and not truly]
         if false:
             listed = ", ".join(false[:9])
             yield f"the reference has none of {listed}, which the map finds; the mean IoU counts such a class as 0"

@@ -206,4 +206,5 @@ def named_classes(named: Mapping[int, str]) -> dict[int, str]:
 
 
 def is_unclassified(value: int, named: Mapping[int, str]) -> bool:
+    """Whether a value stands for pixels to which a map gives no class."""
     return named.get(value, "").casefold() == UNCLASSIFIED_NAME
