@@ -9,6 +9,7 @@ import click
 COMMANDS = {
     "predict": "A class map and polygons of a scene.",
     "polygonize": "Polygons of a class raster, whoever made it.",
+    "train": "A model from images with labels.",
     "data": "What is in a training set, and what is wrong with it.",
     "evaluate": "How good a class map or a model is, against labels or sampled points.",
     "compare": "Models side by side: a table, and a figure.",

@@ -15,8 +15,8 @@ ENCODERS = ("resnet50", "resnet101")
 class FCN(nn.Module):
     """Logits (n, class, row, col) of torchvision's fully convolutional network.
 
-    Long et al. 2015, Fully Convolutional Networks for Semantic Segmentation; as in torchvision, with a ResNet whose last
-    two stages are dilated instead of reduced, and one head, whose scores are enlarged eight times.
+    Long et al. 2015, Fully Convolutional Networks for Semantic Segmentation; as in torchvision, with a ResNet whose
+    last two stages are dilated instead of reduced, and one head, whose scores are enlarged eight times.
 
     Args:
         bands: Number of input channels.

@@ -27,8 +27,8 @@ _PADDED = {InceptionB: _ReductionA, InceptionD: _ReductionB}
 def pad(net: nn.Module) -> nn.Module:
     """The network, changed in place: 3x3 convolutions and poolings of timm's InceptionV3 keep the size or halve it.
 
-    Without padding, a map of features is some pixels smaller than half the one before, and joining it with the decoder's
-    stretches it by an amount that depends on the size of the image: labels then change with the place of the tile. The
+    Without padding, a map of features is some pixels smaller than half the one before, and joining it with the
+    decoder's stretches it by an amount that depends on the size of the image: labels then change with the place of the tile. The
     weights are the same, so those of ImageNet serve. smp does likewise with InceptionV4.
     """
     for module in net.modules():

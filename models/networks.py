@@ -239,7 +239,9 @@ def named(arch: str, encoder: str | None = None, default: str = "mobilenet_v2") 
     if arch in NAMED and encoder is None:
         return dict(NAMED[arch])
     if arch in NAMED and "encoder" in NAMED[arch]:
-        raise ModelError(f"the network {arch} has its encoder in its name; name {arch.split('-')[0]} to choose {encoder}")
+        raise ModelError(
+            f"the network {arch} has its encoder in its name; name {arch.split('-')[0]} to choose {encoder}"
+        )
     if arch not in BUILDERS:
         near = difflib.get_close_matches(arch, [*BUILDERS, *NAMED], 1)
         hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted({*BUILDERS, *NAMED}))}"
