@@ -151,6 +151,10 @@ def test_models_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match=r"has class .* but fake has 0 class 0.*--map"):
         evaluate_model(predictor(), dataset)
     named = Pairs.parse([f"{c.name}={c.value}" for c in dataset.classes])
+    with pytest.raises(OptionError, match="fake has no class 9; it has 0 class 0, 1 class 1"):
+        evaluate_model(
+            predictor(), dataset, scoring=Scoring(pairs=Pairs.parse([f"{c.name}=9" for c in dataset.classes]))
+        )
     with pytest.raises(BandError, match="3 bands were chosen"):
         evaluate_model(predictor(bands=4), dataset, scoring=Scoring(pairs=named))
     with pytest.raises(OptionError, match="no pixel of the images"):

@@ -135,10 +135,16 @@ def score_images(
         matching: Of the data's classes with the model's.
         scoring: How.
         track: Told of the progress, in pixels of the parts.
+
+    Raises:
+        RsSegmentError: As ``evaluate_model``.
     """
     table = np.full(256, NODATA, np.uint8)
     for info in dataset.classes:
         target = matching.target(info.value)
+        if target is not None and not 0 <= target < len(predictor.card.classes):
+            there = ", ".join(f"{c.value} {c.name}" for c in predictor.card.classes[:30])
+            raise OptionError(f"{predictor.card.name} has no class {target}; it has {there}")
         table[info.value] = NODATA if target is None else target
     by_pair: dict[str, list[Part]] = {}
     for part in parts:
