@@ -18,6 +18,13 @@ from .options import REPORTING, with_options
 SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "": 60.0}
 
 
+CHOICES = (
+    *("recipe", "arch", "encoder", "encoder_weights", "epochs", "seconds", "batch", "size", "rate", "loss"),
+    *("patience", "seed", "precision"),
+)
+"""Options that the recipe takes."""
+
+
 class Duration(click.ParamType):  # type: ignore[type-arg]
     """A time: 90s, 20m, 1.5h; a number alone is minutes."""
 
@@ -85,21 +92,6 @@ def train(**given: Any) -> None:
     split = dataset.split(given["split"])
     for note in (*dataset.notes, split.name, *([f"note: {split.leaks}"] if split.leaks else [])):
         tell(note)
-    taken = [
-        "recipe",
-        "arch",
-        "encoder",
-        "encoder_weights",
-        "epochs",
-        "seconds",
-        "batch",
-        "size",
-        "rate",
-        "loss",
-        "patience",
-        "seed",
-        "precision",
-    ]
     training = Training(
         given["output"],
         given["device"],
@@ -109,7 +101,7 @@ def train(**given: Any) -> None:
         given["half"],
         command(),
     )
-    result = trainer()(dataset, split, {k: given[k] for k in taken}, training, report, tell)
+    result = trainer()(dataset, split, {k: given[k] for k in CHOICES}, training, report, tell)
     if given["as_json"]:
         click.echo(json.dumps(result.to_dict(), indent=2))
     else:

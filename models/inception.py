@@ -28,8 +28,8 @@ def pad(net: nn.Module) -> nn.Module:
     """The network, changed in place: 3x3 convolutions and poolings of timm's InceptionV3 keep the size or halve it.
 
     Without padding, a map of features is some pixels smaller than half the one before, and joining it with the
-    decoder's stretches it by an amount that depends on the size of the image: labels then change with the place of the tile. The
-    weights are the same, so those of ImageNet serve. smp does likewise with InceptionV4.
+    decoder's stretches it by an amount that depends on the size of the image: labels then change with the place of the
+    tile. The weights are the same, so those of ImageNet serve. smp does likewise with InceptionV4.
     """
     for module in net.modules():
         if isinstance(module, nn.Conv2d | nn.MaxPool2d) and module.kernel_size in (3, (3, 3)):

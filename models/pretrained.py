@@ -117,7 +117,8 @@ def _load(encoder: nn.Module, state: dict[str, torch.Tensor], source: str, name:
             value = adapted(value, tensor.shape[1])
         if value.shape != tensor.shape:
             raise ModelError(
-                f"{source} is not of the encoder {name}: {key} is {list(value.shape)} there, but {list(tensor.shape)} here"
+                f"{source} is not of the encoder {name}: {key} is {list(value.shape)} there, "
+                f"but {list(tensor.shape)} here"
             )
         fitted[key] = value.to(tensor.dtype)
     encoder.load_state_dict(fitted)

@@ -17,8 +17,8 @@ FEATURES = (64, 128, 256, 512)
 class SegNet(nn.Module):
     """Logits (n, class, row, col) of a small SegNet.
 
-    Badrinarayanan et al. 2017, SegNet: A Deep Convolutional Encoder-Decoder Architecture for Image Segmentation. Two 3x3
-    convolutions a level with batch normalization, where the paper has the thirteen of VGG16.
+    Badrinarayanan et al. 2017, SegNet: A Deep Convolutional Encoder-Decoder Architecture for Image Segmentation. Two
+    3x3 convolutions a level with batch normalization, where the paper has the thirteen of VGG16.
 
     Args:
         bands: Number of input channels.
@@ -43,6 +43,6 @@ class SegNet(nn.Module):
             x, where = self.pool(level(x))
             places.append(where)
         for level in self.up:
-            x = level(functional.max_unpool2d(x, places.pop(), 2))
+            x = level(functional.max_unpool2d(x, places.pop(), [2, 2]))
         logits: torch.Tensor = self.head(x)
         return logits

@@ -14,9 +14,9 @@ FEATURES = (64, 128, 256, 512, 1024)
 class UNet(nn.Module):
     """Logits (n, class, row, col) of the U-Net of Ronneberger et al. 2015.
 
-    U-Net: Convolutional Networks for Biomedical Image Segmentation: two 3x3 convolutions a level, 2x2 max pooling on the
-    way down, 2x2 transposed convolutions and joined copies on the way up, a 1x1 convolution at the end. Weights begin as
-    in the paper (He et al. 2015). Convolutions are padded, so that the result has the size of the image.
+    U-Net: Convolutional Networks for Biomedical Image Segmentation: two 3x3 convolutions a level, 2x2 max pooling on
+    the way down, 2x2 transposed convolutions and joined copies on the way up, a 1x1 convolution at the end. Weights
+    begin as in the paper (He et al. 2015). Convolutions are padded, so that the result has the size of the image.
 
     Args:
         bands: Number of input channels.

@@ -1,7 +1,7 @@
 """What must be remembered so that a training goes on as if nothing had happened?
 
-Everything is in one safetensors file, tensors by name and the rest as JSON in its header, so that it is there as a whole
-or not at all. Nothing in it is executed.
+Everything is in one safetensors file, tensors by name and the rest as JSON in its header, so that it is there as a
+whole or not at all. Nothing in it is executed.
 """
 
 from __future__ import annotations

@@ -28,7 +28,8 @@ from ..measure import Halo, measured_halo, precision_agreement, shift_test, stri
 from ..predictor import TorchPredictor
 from . import validate
 from .calibrate import Calibration, calibrate
-from .loop import Progress, validation_side
+from .checkpoint import Progress
+from .loop import validation_side
 from .recipe import Recipe
 
 HISTORY, REPORT = "history.csv", "report.html"
@@ -233,8 +234,8 @@ def _context(measured: Measured) -> str:
         return f"no halo up to {max(halo.edge)} px gave 99.9 %, so {card.halo} px is a guess; {shift}"
     share = halo.edge[halo.halo]
     return (
-        f"with a halo of {halo.halo} px {share:.2%} of the labels along the edges of tiles agree with one pass over the "
-        f"whole image; {shift}"
+        f"with a halo of {halo.halo} px {share:.2%} of the labels along the edges of tiles agree with one pass over "
+        f"the whole image; {shift}"
     )
 
 

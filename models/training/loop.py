@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -84,9 +84,13 @@ class Trainer:
         return min(LONGEST, max(1, round(self.sampler.pixels / (self.recipe.size**2 * self.recipe.batch))))
 
     @property
+    def _averaged(self) -> nn.Module | None:
+        return None if self.average is None else self.average.net
+
+    @property
     def better(self) -> nn.Module:
         """The network whose weights are kept: the averaged one, if there is one."""
-        return self.net if self.average is None else self.average.net
+        return self._averaged or self.net
 
     def resume(self) -> None:
         """Go on from the last checkpoint, if there is one.
@@ -97,7 +101,7 @@ class Trainer:
         path = self.folder / LAST
         if path.exists():
             tensors, self.progress = checkpoint.read(path, self.progress.identity)
-            checkpoint.unpack(tensors, self.net, self.average and self.average.net, self.optimiser)
+            checkpoint.unpack(tensors, self.net, self._averaged, self.optimiser)
 
     def run(self, track: Track) -> None:
         """Train to the end.
@@ -130,7 +134,7 @@ class Trainer:
             self._end_epoch(epoch, total / max(count, 1), rate, before, began)
         yield Seen(max(0, SHARES - told), f"epoch {self.progress.epoch}")
 
-    def _batches(self) -> Iterator[list[Chip]]:
+    def _batches(self) -> Generator[list[Chip], None, None]:
         """The batches of an epoch, drawn ahead by threads."""
         size, first = self.recipe.batch, self.progress.step
         jobs = ((step, i) for step in range(first, first + self.steps) for i in range(size))
@@ -143,7 +147,8 @@ class Trainer:
     def _step(self, chips: list[Chip], done: float) -> tuple[float, float]:
         """(loss, learning rate) of a step; a batch that does not fit is halved, and its gradients are summed."""
         recipe, step = self.recipe, self.progress.step
-        rise = min(1.0, (step + 1) / recipe.warmup) if recipe.warmup else 1.0
+        # Short trainings rise for a twentieth of their time.
+        rise = min(1.0, max((step + 1) / recipe.warmup, 20 * done)) if recipe.warmup else 1.0
         rate = set_rate(self.optimiser, rise * SCHEDULES[recipe.schedule](done))
         self.net.train()
         micro = self.progress.micro or recipe.batch
@@ -225,7 +230,7 @@ class Trainer:
         if best:
             tensors = {f"net.{k}": v for k, v in self.better.state_dict().items()}
             checkpoint.write(self.folder / BEST, tensors, self.progress)
-        packed = checkpoint.pack(self.net, self.average and self.average.net, self.optimiser)
+        packed = checkpoint.pack(self.net, self._averaged, self.optimiser)
         checkpoint.write(self.folder / LAST, packed, self.progress)
         mark = ", the best so far" if best else ""
         self.tell(

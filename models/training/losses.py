@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 import segmentation_models_pytorch as smp
 import torch
@@ -67,12 +66,12 @@ def make_loss(text: str, weights: torch.Tensor | None = None, smoothing: float =
     Raises:
         OptionError: A name is not known.
     """
-    parts = [partial(LOSSES[name], weights=weights, smoothing=smoothing) for name in loss_names(text)]
+    parts = [LOSSES[name] for name in loss_names(text)]
 
     def loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         if not bool((labels != NODATA).any()):
             return logits.sum() * 0
-        return torch.stack([part(logits, labels) for part in parts]).sum()
+        return torch.stack([part(logits, labels, weights, smoothing) for part in parts]).sum()
 
     return loss
 

@@ -38,7 +38,7 @@ class Recipe:
         encoder_share: Learning rate of the encoder, as a share of the other one.
         decay: Weight decay.
         schedule: A key of ``SCHEDULES``.
-        warmup: Steps in which the learning rate rises.
+        warmup: Steps in which the learning rate rises, at most a twentieth of the training.
         clip: Longest gradient; None for any.
         average: Share of the averaged weights that a step keeps; 0 for no average.
         augment: Names of ``AUGMENTATIONS``.
@@ -119,8 +119,8 @@ class Recipe:
         average = ", averaged weights" if self.average else ""
         balance = f", {self.balance:.0%} of them around a class" if self.balance else ""
         return (
-            f"at most {budget} of {self.batch} windows of {self.size} px a step{balance}; {self.loss}; {rate}{average}; "
-            f"{', '.join(self.augment) or 'no'} augmentation; seed {self.seed}"
+            f"at most {budget} of {self.batch} windows of {self.size} px a step{balance}; {self.loss}; {rate}{average}"
+            f"; {', '.join(self.augment) or 'no'} augmentation; seed {self.seed}"
         )
 
 

@@ -96,8 +96,8 @@ def train(
 ) -> Trained:
     """A model folder, trained on a data set.
 
-    Until it is finished everything is in a hidden folder beside it, which a later run with the same choices resumes. The
-    weights of the best epoch, by mean IoU of the validation, are those of the model.
+    Until it is finished everything is in a hidden folder beside it, which a later run with the same choices resumes.
+    The weights of the best epoch, by mean IoU of the validation, are those of the model.
 
     Args:
         dataset: Images with labels.
