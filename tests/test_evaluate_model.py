@@ -15,12 +15,13 @@ import pytest
 import rasterio
 from fakes import COLORS, FakePredictor, make_card, make_pixels, make_scene
 from rasterio.io import MemoryFile
+from rasterio.windows import Window
 from training_sets import grouped, patches, tif
 
 from rs_segment import Outputs, Plan, segment
 from rs_segment.accuracy import Confusion, Reliability
 from rs_segment.card import ClassInfo, Scaling
-from rs_segment.dataset import Dataset, SplitSpec, open_dataset
+from rs_segment.dataset import Dataset, Part, open_dataset
 from rs_segment.errors import BandError, CancelledError, OptionError
 from rs_segment.evaluation import (
     Evaluation,
@@ -93,14 +94,14 @@ def test_parts_of_an_image_see_what_lies_around_them(tmp_path: Path, mode: Any) 
     net, dataset = predictor(), pairs_of_values(tmp_path / "data", [(150, 130)])
     scoring = Scoring(Plan(mode=mode, tile=32, overlap=16), pairs=ORDER)
     pair = dataset.pairs[0]
-    split = dataset.split(SplitSpec("blocks", 0.3, block=32, buffer=4))
+    # They begin and end inside the overlaps of tiles.
+    some = ([Window(27, 41, 30, 21)], [Window(70, 5, 33, 17), Window(3, 100, 50, 20)])
     whole = evaluate_model(net, dataset, scoring=scoring)
-    parts = [evaluate_model(net, dataset, parts, scoring) for _, parts in split.parts if parts]
+    parts = [evaluate_model(net, dataset, [Part(pair, w) for w in windows], scoring) for windows in some]
     mask = np.zeros(pair.shape, np.bool_)
-    for _, some in split.parts:
-        for part in some:
-            rows, cols = part.window.toslices()
-            mask[rows, cols] = True
+    for window in (*some[0], *some[1]):
+        rows, cols = window.toslices()
+        mask[rows, cols] = True
     assert sum(p.confusion.total for p in parts) == int(mask.sum()) <= whole.confusion.total
     said = written(net, dataset, tmp_path, scoring.plan)[0]
     truth = np.where(mask, pair.read(pair.geobox.window).labels, 255)
