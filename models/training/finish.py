@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -68,7 +69,7 @@ def card_of(dataset: Dataset, recipe: Recipe, scaling: Scaling, name: str) -> Mo
         classes=dataset.classes,
         dtype=dataset.dtype,
         scaling=scaling,
-        value_range=None,
+        value_range=_range(dataset),
         resolution=dataset.resolution,
         stride=stride,
         halo=0,
@@ -100,7 +101,7 @@ def measure(net: nn.Module, card: ModelCard, split: Split, device: torch.device,
     windows = validate.chosen(split.validation, validation_side(recipe.size), 64 * validation_side(recipe.size) ** 2)
     calibration = calibrate(net, validate.chips(windows, validation_side(recipe.size), card.scaling))
     card = card.replace(halo=width, mode="exact" if exact else "blend", temperature=calibration.temperature)
-    if images and "bf16" in devices._fast(device):
+    if images and "bf16" in devices.fast_in(device):
         short = TorchPredictor(net, card, Compute(str(device), "bf16", 1))
         card = card.replace(precisions={"bf16": precision_agreement(full, short, images, truths)})
     return Measured(card, halo, calibration, shift.by_stride)
@@ -186,6 +187,15 @@ def halved(net: nn.Module) -> None:
         for tensor in net.state_dict().values():
             if tensor.is_floating_point() and tensor.ndim > 1:
                 tensor.copy_(tensor.half())
+
+
+def _range(dataset: Dataset) -> tuple[float, float] | None:
+    """(low, high) of the pixel values, where they need not fill the pixel type."""
+    if dataset.dtype == "uint8":
+        return None
+    found = dataset.survey().moments
+    low, high = float(found.low.min()), float(found.high.max())
+    return (low, high) if math.isfinite(low) and math.isfinite(high) and low < high else None
 
 
 def _images(full: TorchPredictor, split: Split) -> tuple[list[Pixels], list[Labels]]:

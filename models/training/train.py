@@ -247,7 +247,7 @@ def _refuse_existing(out: Path, overwrite: bool) -> None:
 
 
 def _bf16(asked: str, device: torch.device) -> bool:
-    fast = "bf16" in devices._fast(device)
+    fast = "bf16" in devices.fast_in(device)
     if asked == "bf16" and device.type == "cuda" and not fast:
         raise OptionError(f"{devices.title(device)} is slow in bf16; use --precision fp32")
     return asked == "bf16" or (asked == "auto" and fast)
