@@ -34,7 +34,7 @@ class Numbers(click.ParamType):  # type: ignore[type-arg]
         return numbers
 
 
-SEGMENTING = (
+VIEWING = (
     click.option("-m", "--model", default="dubai-landcover", show_default=True, help="Name of a model, or its folder."),
     click.option(
         "-b", "--bidx", metavar="LIST", help="Bands for the model, by number or name: 1,2,3 or red,green,blue."
@@ -45,6 +45,10 @@ SEGMENTING = (
         "--resolution", type=click.FloatRange(min=0, min_open=True), help="Size of the scene's pixels in metres."
     ),
     click.option("--nodata", type=float, help="Value of missing pixels, if the scene does not say it."),
+)
+"""Which model looks at which pixels."""
+
+COMPUTING = (
     click.option("--mode", type=click.Choice(["auto", "exact", "blend"]), default="auto", help="How tiles are joined."),
     click.option("--tile", type=click.IntRange(min=1), help="Side of a tile in pixels.  [default: by overlap]"),
     click.option("--overlap", type=click.IntRange(min=0), help="Pixels that tiles share.  [default: the model's]"),
@@ -55,6 +59,12 @@ SEGMENTING = (
     click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, mps."),
     click.option("--precision", type=click.Choice(["auto", "fp32", "bf16", "fp16"]), default="auto", show_default=True),
     click.option("--threads", type=click.IntRange(min=1), help="Threads that read.  [default: by cores]"),
+)
+"""How a model is run over a scene."""
+
+SEGMENTING = (
+    *VIEWING,
+    *COMPUTING,
     click.option("--confidence", is_flag=True, help="Also write the probability of each pixel's class."),
     click.option("--probabilities", is_flag=True, help="Also write the probability of every class."),
     click.option("--polygons/--no-polygons", default=True, show_default=True, help="Also write polygons (GeoPackage)."),

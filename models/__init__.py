@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rs_segment.types import Compute
 
 if TYPE_CHECKING:
     from .predictor import TorchPredictor
+    from .training import Trained
 
 # Threads of torch that spin while they wait take the cores from those that read and write: with a network that costs
 # nothing the whole run was 1.8 times as fast without. It has to be said before torch is loaded.
@@ -37,6 +38,13 @@ def load(folder: Path, compute: Compute, tta: str = "none") -> TorchPredictor:
     from .predictor import TorchPredictor
 
     return TorchPredictor.load(Path(folder), compute, tta)
+
+
+def train(*given: Any, **named: Any) -> Trained:
+    """A model folder, trained on a data set; see ``training.train``."""
+    from .training import train as run
+
+    return run(*given, **named)
 
 
 def devices() -> list[str]:

@@ -60,7 +60,7 @@ def choose_precision(asked: str, device: torch.device, card: ModelCard) -> str:
         DeviceError: The device cannot compute in it.
     """
     if asked == "auto":
-        fast = (p for p in ("bf16", "fp16") if p in _fast(device) and card.allows(p))
+        fast = (p for p in ("bf16", "fp16") if p in fast_in(device) and card.allows(p))
         return next(fast, "fp32")
     if asked not in DTYPES:
         raise OptionError(f"the precision {asked!r} is none of auto, {', '.join(DTYPES)}")
@@ -99,7 +99,7 @@ def report() -> list[str]:
     lines = [f"torch {torch.__version__}, segmentation-models-pytorch {smp.__version__}, timm {timm.__version__}"]
     for name in names():
         device = torch.device(name)
-        fast = ", ".join(["fp32", *_fast(device)])
+        fast = ", ".join(["fp32", *fast_in(device)])
         if device.type == "cuda":
             total = torch.cuda.get_device_properties(device).total_memory / 2**30
             lines.append(f"{title(device)}: {total:.0f} GiB, fast in {fast}")
@@ -111,7 +111,7 @@ def report() -> list[str]:
     return lines
 
 
-def _fast(device: torch.device) -> tuple[str, ...]:
+def fast_in(device: torch.device) -> tuple[str, ...]:
     """Shorter types in which the device is faster than in fp32, the better first."""
     if device.type == "cuda":
         return ("bf16", "fp16") if _cuda_bf16(device) else ("fp16",)

@@ -13,7 +13,7 @@ import itertools
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -147,9 +147,19 @@ def describe(card: ModelCard) -> str:
             lines += [f"| {k} | {v['agreement']:.4%} | {v.get('miou_change', 0.0):+.4f} |"]
         lines += [""]
     if card.training:
-        lines += ["## Training", "", *(f"- {k}: {v}" for k, v in card.training.items()), ""]
+        lines += ["## Training", "", *_bullets(card.training), ""]
     lines += [f"`{CARD}` is the source of truth for this page. Use: `rs-segment predict SCENE --model {card.name}`", ""]
     return "\n".join(lines)
+
+
+def _bullets(facts: Mapping[str, Any], indent: str = "") -> Iterator[str]:
+    """Facts as a list, those within others farther in."""
+    for key, value in facts.items():
+        if isinstance(value, Mapping):
+            yield f"{indent}- {key}"
+            yield from _bullets(value, indent + "  ")
+        else:
+            yield f"{indent}- {key}: {value:.4g}" if isinstance(value, float) else f"{indent}- {key}: {value}"
 
 
 def _check_kind(path: Path) -> None:

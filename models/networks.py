@@ -7,6 +7,7 @@ Weights are never fetched; ``rs_segment_models.folder`` puts them in.
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import re
 import warnings
@@ -19,6 +20,10 @@ from torch import nn
 
 from rs_segment.card import MAX_CLASSES
 from rs_segment.errors import ModelError
+
+from . import fcn, inception
+from .segnet import SegNet
+from .unet import UNet
 
 MAX_BANDS = 1024
 MAX_CHANNELS = 2048
@@ -70,6 +75,11 @@ _OPTIONS: dict[str, tuple[str, Check]] = {
     "psp_out_channels": (f"a whole number, 1 to {MAX_CHANNELS}", _whole(1, MAX_CHANNELS)),
     "psp_dropout": ("a share from 0, below 1", _share),
     "upsampling": ("1, 2, 4, 8, 16 or 32", _among(1, 2, 4, 8, 16, 32)),
+    "features": (
+        f"a list of 2 to {MAX_DEPTH} whole numbers, 1 to {MAX_CHANNELS}",
+        lambda v: _wholes(MAX_CHANNELS)(v) and len(v) > 1,
+    ),
+    "norm": ("none or batchnorm", _among("none", "batchnorm")),
 }
 
 
@@ -80,7 +90,8 @@ def build(network: Mapping[str, Any], bands: int, classes: int) -> nn.Module:
 
     Args:
         network: A card's ``network``: "arch" is a key of ``BUILDERS``; the smp architectures want "encoder" and take
-            those of smp's own options that change the weights or what is done with them.
+            those of smp's own options that change the weights or what is done with them; ours take "features" (channels
+            a level), and "unet" also "norm".
         bands: Number of input channels.
         classes: Number of output channels.
 
@@ -111,22 +122,52 @@ def _smp(kind: type[nn.Module]) -> Builder:
 
     def builder(network: Mapping[str, Any], bands: int, classes: int) -> nn.Module:
         _refuse_unknown(network, {"arch", "encoder", *known})
-        options = {k: v for k, v in network.items() if k not in ("arch", "encoder")}
-        for key, value in options.items():
-            wanted, check = _OPTIONS[key]
-            if not check(value):
-                raise ModelError(f"the network's {key} is {value!r:.60}; it must be {wanted}")
+        options = _checked(network)
         encoder = _encoder(network.get("encoder"))
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                return kind(encoder, encoder_weights=None, in_channels=bands, classes=classes, **options)
+                net = kind(encoder, encoder_weights=None, in_channels=bands, classes=classes, **options)
+                return inception.pad(net) if encoder.startswith("tu-inception_v3") else net
         # smp and timm raise whatever their internals trip over when the options do not fit each other.
         except Exception as error:
             reason = f"{type(error).__name__}: {str(error).strip()}"
             raise ModelError(f"{network['arch']} cannot be built on {encoder} with {options}: {reason:.200}") from error
 
     return builder
+
+
+def _own(kind: Callable[..., nn.Module]) -> Builder:
+    """A builder for one of our networks, which has no encoder by name."""
+    known = set(inspect.signature(kind).parameters) & set(_OPTIONS)
+
+    def builder(network: Mapping[str, Any], bands: int, classes: int) -> nn.Module:
+        _refuse_unknown(network, {"arch", *known})
+        return kind(bands, classes, **_checked(network))
+
+    return builder
+
+
+def _unet(network: Mapping[str, Any], bands: int, classes: int) -> nn.Module:
+    return (_smp(smp.Unet) if "encoder" in network else _own(UNet))(network, bands, classes)
+
+
+def _fcn(network: Mapping[str, Any], bands: int, classes: int) -> nn.Module:
+    _refuse_unknown(network, {"arch", "encoder"})
+    encoder = network.get("encoder", fcn.ENCODERS[0])
+    if encoder not in fcn.ENCODERS:
+        raise ModelError(f"the encoder {encoder!r:.60} of fcn is none of {', '.join(fcn.ENCODERS)}")
+    return fcn.FCN(bands, classes, encoder)
+
+
+def _checked(network: Mapping[str, Any]) -> dict[str, Any]:
+    """The network's options, each of its kind and size."""
+    options = {k: v for k, v in network.items() if k not in ("arch", "encoder")}
+    for key, value in options.items():
+        wanted, check = _OPTIONS[key]
+        if not check(value):
+            raise ModelError(f"the network's {key} is {value!r:.60}; it must be {wanted}")
+    return options
 
 
 def _encoder(name: Any) -> str:
@@ -154,7 +195,9 @@ def _refuse_unknown(network: Mapping[str, Any], known: set[str]) -> None:
 # smp's DPT is left out: it fixes the size of the image, and tiles have any size.
 BUILDERS: dict[str, Builder] = {
     "conv1x1": _conv1x1,
-    "unet": _smp(smp.Unet),
+    "unet": _unet,
+    "segnet": _own(SegNet),
+    "fcn": _fcn,
     "unetplusplus": _smp(smp.UnetPlusPlus),
     "manet": _smp(smp.MAnet),
     "linknet": _smp(smp.Linknet),
@@ -166,4 +209,45 @@ BUILDERS: dict[str, Builder] = {
     "upernet": _smp(smp.UPerNet),
     "segformer": _smp(smp.Segformer),
 }
-"""The architectures by name; a new one is one function (network, bands, classes) -> module in this table."""
+"""The architectures by name; a new one is one function (network, bands, classes) -> module in this table.
+
+"unet" is the published network where the card names no encoder, and smp's where it does.
+"""
+
+NAMED: dict[str, dict[str, Any]] = {
+    "unet": {"arch": "unet"},
+    "unet-resnet50": {"arch": "unet", "encoder": "resnet50"},
+    "unet-vgg19": {"arch": "unet", "encoder": "vgg19"},
+    "unet-inceptionv3": {"arch": "unet", "encoder": "tu-inception_v3"},
+}
+"""Networks that have a name of their own: the four that the study compares."""
+
+NO_ENCODER = ("conv1x1", "segnet")
+
+
+def named(arch: str, encoder: str | None = None, default: str = "mobilenet_v2") -> dict[str, Any]:
+    """A card's ``network`` for names that people write.
+
+    Args:
+        arch: A key of ``NAMED`` or of ``BUILDERS``.
+        encoder: Name of an encoder; None where ``arch`` says it or needs none.
+        default: Encoder for architectures that need one when nobody names it.
+
+    Raises:
+        ModelError: A name is not known, or two contradict each other.
+    """
+    if arch in NAMED and encoder is None:
+        return dict(NAMED[arch])
+    if arch in NAMED and "encoder" in NAMED[arch]:
+        raise ModelError(
+            f"the network {arch} has its encoder in its name; name {arch.split('-')[0]} to choose {encoder}"
+        )
+    if arch not in BUILDERS:
+        near = difflib.get_close_matches(arch, [*BUILDERS, *NAMED], 1)
+        hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted({*BUILDERS, *NAMED}))}"
+        raise ModelError(f"the architecture {arch!r:.60} is not known; {hint}")
+    if arch in NO_ENCODER:
+        if encoder is not None:
+            raise ModelError(f"the network {arch} has no encoder to choose; leave out {encoder}")
+        return {"arch": arch}
+    return {"arch": arch, "encoder": encoder or (fcn.ENCODERS[0] if arch == "fcn" else default)}

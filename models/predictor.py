@@ -22,6 +22,7 @@ from rs_segment.types import PROBABILITY_STEPS, Compute, Labels, Mask, Pixels, P
 
 from . import device as devices
 from . import folder as folders
+from .scaling import scaled
 
 TTA: dict[str, tuple[tuple[int, bool], ...]] = {
     "none": ((0, False),),
@@ -184,7 +185,7 @@ class TorchPredictor:
         """Scores of one forward pass, or None when memory ran out with more than one chip in it."""
         try:
             with torch.no_grad():
-                return self._pass(self._scaled(pixels, valid), probs)
+                return self._pass(scaled(pixels, valid, self._card.scaling, self._device), probs)
         except (RuntimeError, MemoryError) as error:
             known = isinstance(error, torch.OutOfMemoryError | MemoryError)
             if not known and not any(text in str(error) for text in _NO_MEMORY):
@@ -205,7 +206,8 @@ class TorchPredictor:
             scores = self._forward(view)
             if probs or len(self._views) > 1:
                 # Softmax over classes that lie side by side is several times slower.
-                scores = scores.to(torch.float32, memory_format=torch.contiguous_format).softmax(1)
+                scores = scores.to(torch.float32, memory_format=torch.contiguous_format)
+                scores = scores.div(self._card.temperature).softmax(1)
             if turns or flip:
                 scores = torch.rot90(scores, -turns, (-2, -1))
                 scores = scores.flip(-1) if flip else scores
@@ -219,28 +221,6 @@ class TorchPredictor:
         with alone, torch.autocast(self._device.type, devices.DTYPES[self._precision], self._precision != "fp32"):
             scores: torch.Tensor = self._net(chips)
         return scores
-
-    def _scaled(self, pixels: Pixels, valid: Mask) -> torch.Tensor:
-        """What the network reads, float32 (n, band, row, col) on the device."""
-        scaling = self._card.scaling
-        offset, factor = scaling.linear(pixels.shape[1])
-        if pixels.dtype.itemsize > 2 and pixels.dtype != np.float32:
-            # float32 would round these values before the offset is taken off.
-            with np.errstate(all="ignore"):
-                pixels = (pixels - offset.astype(np.float64)[:, None, None]).astype(np.float32)
-            offset = np.zeros_like(offset)
-        chips = _tensor(pixels, self._device).to(torch.float32, memory_format=torch.contiguous_format, copy=True)
-        if offset.any():
-            chips.sub_(torch.from_numpy(offset).to(self._device)[:, None, None])
-        if (factor != 1).any():
-            chips.mul_(torch.from_numpy(factor).to(self._device)[:, None, None])
-        if pixels.dtype.kind == "f":
-            chips.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
-        if scaling.clip:
-            chips.clamp_(0.0, 1.0)
-        if not valid.all():
-            chips.masked_fill_(_tensor(~valid, self._device)[:, None], 0.0)
-        return chips
 
 
 def _views(tta: str) -> tuple[tuple[int, bool], ...]:
@@ -268,16 +248,6 @@ def _one_thread() -> Iterator[None]:
 def _layout(net: nn.Module, device: torch.device) -> torch.memory_format:
     """Bands side by side where that is faster: not for networks that look at single pixels, nor on MPS."""
     return torch.channels_last if _spatial(net) and device.type != "mps" else torch.contiguous_format
-
-
-def _tensor(array: Pixels, device: torch.device) -> torch.Tensor:
-    """A numpy array on a device, in its own type where torch and the device have it."""
-    array = np.ascontiguousarray(array, array.dtype.newbyteorder("="))
-    if not array.flags.writeable:
-        array = array.copy()
-    if device.type == "mps" and array.dtype in (np.uint16, np.uint32):
-        array = array.astype(np.float32)
-    return torch.from_numpy(array).to(device)
 
 
 def _best_on_cpu(scores: NDArray[np.float32], probs: bool) -> tuple[Labels, Labels | None, float]:

@@ -104,6 +104,8 @@ class ModelCard:
         stride: Factor by which the network reduces the image, in pixels.
         halo: Context that a tile needs on each side, in pixels; measured, see ``rs_segment_models.measure``.
         mode: "exact", or "blend" for networks that fail the shift test.
+        temperature: What logits are divided by before they become probabilities, so that confidence is the share of
+            pixels that are right (Guo et al. 2017, On calibration of modern neural networks); labels stay the same.
         precisions: What was measured for reduced precisions on real imagery:
             {"bf16": {"agreement": share of labels as in fp32, "miou_change": ...}}.
         network: What builds the network: {"arch": ..., "encoder": ..., ...}; read by ``rs_segment_models`` only.
@@ -124,6 +126,7 @@ class ModelCard:
     stride: int = 32
     halo: int = 64
     mode: Literal["exact", "blend"] = "exact"
+    temperature: float = 1.0
     precisions: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     network: Mapping[str, Any] = field(default_factory=dict)
     description: str = ""
@@ -201,6 +204,7 @@ class ModelCard:
         bands = tuple(_band(b) for b in _get(inputs, "bands", list))
         resolution = _optional(props, "rs_segment:resolution", (int, float))
         tolerance = _optional(props, "rs_segment:resolution_tolerance", (int, float))
+        temperature = _optional(props, "rs_segment:temperature", (int, float))
         assets = _optional(item, "assets", dict) or {}
         checksum = _optional(_optional(assets, "weights", dict) or {}, "file:checksum", str) or ""
         return cls(
@@ -219,6 +223,7 @@ class ModelCard:
             stride=_get(props, "rs_segment:stride", int),
             halo=_get(props, "rs_segment:halo", int),
             mode=_get(props, "rs_segment:mode", str),
+            temperature=1.0 if temperature is None else float(temperature),
             precisions=_optional(props, "rs_segment:precisions", dict) or {},
             network=_optional(props, "rs_segment:network", dict) or {},
             description=_optional(props, "description", str) or "",
@@ -274,6 +279,7 @@ class ModelCard:
             "rs_segment:stride": self.stride,
             "rs_segment:halo": self.halo,
             "rs_segment:mode": self.mode,
+            "rs_segment:temperature": None if self.temperature == 1 else self.temperature,
             "rs_segment:resolution": self.resolution,
             "rs_segment:resolution_tolerance": self.resolution_tolerance,
             "rs_segment:resolution_limits": self.resolution_limits and list(self.resolution_limits),
@@ -336,6 +342,8 @@ class ModelCard:
             raise ModelError(f"stride {self.stride} and halo {self.halo}: the halo must be a multiple of the stride")
         if self.mode not in ("exact", "blend"):
             raise ModelError(f"the mode {self.mode!r:.60} is neither exact nor blend")
+        if not (math.isfinite(self.temperature) and 0.01 <= self.temperature <= 100):
+            raise ModelError(f"the temperature {self.temperature!r} must be a number from 0.01 to 100")
         if self.resolution is not None and not (math.isfinite(self.resolution) and self.resolution > 0):
             raise ModelError(f"the ground resolution {self.resolution!r} must be metres above 0")
         if not 0 <= self.resolution_tolerance < 1:

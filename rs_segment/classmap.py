@@ -205,13 +205,16 @@ class ClassMap:
             SceneError: A block cannot be decoded.
             PixelTypeError: A value is no whole number, or has more than 60 bits.
         """
+        yield from ahead(self.read, self.windows(rows), threads=1, depth=2)
+
+    def windows(self, rows: int | None = None) -> list[Window]:
+        """Windows over all rows of ``window`` from top to bottom, as ``bands`` reads them."""
         tall = rows or self._band_rows()
         top, left, bottom = self.window.row_off, self.window.col_off, self.window.row_off + self.window.height
         starts = [top, *range(top - top % tall + tall, bottom, tall)]
-        windows = [
+        return [
             Window(left, start, self.window.width, min(start - start % tall + tall, bottom) - start) for start in starts
         ]
-        yield from ahead(self._read, windows, threads=1, depth=2)
 
     def _band_rows(self) -> int:
         """Rows of whole blocks where those are not too many pixels."""
@@ -221,7 +224,12 @@ class ClassMap:
             rows = max(1, rows // block) * block
         return int(min(rows, -(-self.scene.geobox.shape[0] // block) * block))
 
-    def _read(self, window: Window) -> Rows:
+    def read(self, window: Window) -> Rows:
+        """The labels under any window of the raster; may be called from any thread.
+
+        Raises:
+            SceneError, PixelTypeError: As ``bands``.
+        """
         chip = self.scene.read(window)
         pixels, valid = chip.pixels[0], chip.valid
         if self._area is not None:

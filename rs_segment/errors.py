@@ -61,6 +61,18 @@ class ModelNotFoundError(RsSegmentError, LookupError):
     exit_code = 4
 
 
+class DatasetError(RsSegmentError, ValueError):
+    """A training set is not whole: a mask without its image, sizes that differ, labels that no class has."""
+
+    exit_code = 4
+
+
+class TrainingError(RsSegmentError, ArithmeticError):
+    """A training cannot go on: its loss is no number, or it has nothing to learn from."""
+
+    exit_code = 1
+
+
 class OutputExistsError(RsSegmentError, FileExistsError):
     """A result is already there, or another process is making it."""
 

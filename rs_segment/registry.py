@@ -1,14 +1,15 @@
 """Which models are there? Found through the entry-point group ``rs_segment.models``, so that the engine loads no torch.
 
 An entry point names a module with ``folders()``, the model folders that it ships, and ``load(folder, compute, tta)``,
-which makes a ``Predictor`` of one; it may have ``devices()``, sentences on what can compute. A third party ships models
-with one such line. A folder that nobody ships is loaded by the entry point "torch".
+which makes a ``Predictor`` of one; it may have ``devices()``, sentences on what can compute, and ``train``. A third
+party ships models with one such line. A folder that nobody ships is loaded by the entry point "torch".
 """
 
 from __future__ import annotations
 
 import difflib
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -114,6 +115,21 @@ def load(folder: Path, compute: Compute, tta: str = "none") -> Predictor:
     provider = next((p for p in providers if p.name == wanted), providers[0])
     predictor: Predictor = provider.module.load(folder, compute, tta)
     return predictor
+
+
+def trainer() -> Callable[..., Any]:
+    """The function that trains: (data set, split, choices, ``types.Training``, track, tell) -> what came of it.
+
+    Raises:
+        ModelError: No package is installed that can.
+    """
+    working, broken = _providers()
+    for provider in working:
+        if hasattr(provider.module, "train"):
+            found: Callable[..., Any] = provider.module.train
+            return found
+    why = "; ".join(broken) or "none is installed"
+    raise ModelError(f"no package can train models: {why}; reinstall rs-segment: pip install rs-segment")
 
 
 def devices() -> list[str]:

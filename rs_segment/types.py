@@ -113,6 +113,29 @@ class Outputs:
 
 
 @dataclass(frozen=True, slots=True)
+class Training:
+    """Where a model is trained, and what becomes of it.
+
+    Args:
+        out: Folder of the model.
+        device: "auto", "cpu", "cuda", "cuda:1", "mps".
+        resume: Go on with what an interrupted training with the same recipe and data left behind.
+        finish: Train no further: make the model of the best epoch so far.
+        overwrite: Replace a model that is already there.
+        half: Store weights in 16 bits.
+        command: What repeats the training, for its card.
+    """
+
+    out: Path
+    device: str = "auto"
+    resume: bool = False
+    finish: bool = False
+    overwrite: bool = False
+    half: bool = False
+    command: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Prediction:
     """What is known of a rectangle of pixels.
 

@@ -225,11 +225,11 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a small text file so that it is there as a whole or as it was before."""
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a small file so that it is there as a whole or as it was before."""
     temp = path.with_name(f".{path.name}.tmp")
     with open(temp, "wb") as file:
-        file.write(text.encode())
+        file.write(content.encode() if isinstance(content, str) else content)
         sync(file)
     os.replace(temp, path)
 

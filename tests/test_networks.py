@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rs_segment.errors import ModelError
-from rs_segment_models.networks import BUILDERS, build
+from rs_segment_models import measure
+from rs_segment_models.networks import BUILDERS, NAMED, NO_ENCODER, build, named
 
 SMALL = {"arch": "unet", "encoder": "mobilenet_v2", "decoder_channels": [16, 8, 8, 8, 8]}
 
@@ -18,7 +19,7 @@ SMALL = {"arch": "unet", "encoder": "mobilenet_v2", "decoder_channels": [16, 8, 
 @pytest.mark.parametrize("arch", sorted(set(BUILDERS) - {"conv1x1"}))
 def test_every_architecture_builds_without_memory(arch: str) -> None:
     with torch.device("meta"):
-        net = build({"arch": arch, "encoder": "mobilenet_v2"}, 4, 7).eval()
+        net = build(named(arch, None if arch in (*NO_ENCODER, "fcn") else "mobilenet_v2"), 4, 7).eval()
         logits = net(torch.zeros(1, 4, 128, 192))
     assert logits.shape == (1, 7, 128, 192)
 
@@ -80,6 +81,48 @@ def test_absurd_numbers_of_bands_and_classes_are_refused(bands: int, classes: in
 def test_conv1x1_takes_no_options() -> None:
     with pytest.raises(ModelError, match="encoder"):
         build({"arch": "conv1x1", "encoder": "resnet18"}, 3, 6)
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_networks_of_the_study_build_by_name(name: str) -> None:
+    with torch.device("meta"):
+        assert build(named(name), 5, 3).eval()(torch.zeros(1, 5, 64, 96)).shape == (1, 3, 64, 96)
+
+
+def test_unet_without_an_encoder_is_the_published_one() -> None:
+    with torch.device("meta"):
+        net = build({"arch": "unet"}, 1, 2)
+    # As published for one band and two classes.
+    assert sum(p.numel() for p in net.parameters()) == 31_030_658
+    assert type(build({**SMALL, "arch": "unet"}, 3, 2)).__module__.startswith("segmentation_models_pytorch")
+
+
+@pytest.mark.parametrize(
+    ("arch", "encoder", "says"),
+    [
+        ("unet-vgg91", None, "did you mean unet-vgg19"),
+        ("unet-vgg19", "resnet18", "encoder in its name"),
+        ("segnet", "resnet18", "no encoder"),
+    ],
+)
+def test_names_that_do_not_fit_are_refused(arch: str, encoder: str | None, says: str) -> None:
+    with pytest.raises(ModelError, match=says):
+        named(arch, encoder)
+
+
+@pytest.mark.parametrize("network", [{"arch": "unet", "features": [4, 8, 8]}, {"arch": "segnet", "features": [4, 8]}])
+def test_our_networks_say_the_same_of_a_shifted_image(network: dict[str, object]) -> None:
+    torch.manual_seed(0)
+    net = build(network, 2, 3)
+    stride = measure.stride_of(net)
+    assert stride == 4
+    assert measure.shift_test(net, stride, 256).passed
+
+
+def test_inception_is_padded_so_that_each_map_halves_the_one_before() -> None:
+    with torch.device("meta"):
+        maps = build(named("unet-inceptionv3"), 3, 2).eval().encoder(torch.zeros(1, 3, 256, 320))
+    assert [tuple(m.shape[2:]) for m in maps] == [(256 >> i, 320 >> i) for i in range(6)]
 
 
 JUNK = st.recursive(

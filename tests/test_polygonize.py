@@ -586,11 +586,11 @@ SLOW = """
 import sys, time
 from rs_segment import classmap
 from rs_segment_cli import main
-read = classmap.ClassMap._read
+read = classmap.ClassMap.read
 def slow(self, window):
     time.sleep(float(sys.argv[1]))
     return read(self, window)
-classmap.ClassMap._read, classmap.BAND_PIXELS = slow, 1
+classmap.ClassMap.read, classmap.BAND_PIXELS = slow, 1
 main(sys.argv[2:], prog_name="rs-segment")
 """
 SIGNALS = [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)]

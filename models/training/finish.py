@@ -1,0 +1,264 @@
+"""How does a trained network become a model folder? It is measured, calibrated, scored and described."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from rs_segment.accuracy import Confusion, number
+from rs_segment.card import ModelCard, Scaling
+from rs_segment.dataset import Dataset, Part, Split
+from rs_segment.evaluation import Scoring, evaluate_model, training_report
+from rs_segment.evaluation.result import Evaluation
+from rs_segment.types import Compute, Labels, Pixels, Plan, Track
+from rs_segment.workfolder import disk_errors, write_whole
+
+from .. import device as devices
+from .. import folder as folders
+from ..measure import Halo, measured_halo, precision_agreement, shift_test, stride_of, whole_labels
+from ..predictor import TorchPredictor
+from . import validate
+from .calibrate import Calibration, calibrate
+from .checkpoint import Progress
+from .loop import validation_side
+from .recipe import Recipe
+
+HISTORY, REPORT = "history.csv", "report.html"
+MEASURE_SECONDS = 90.0
+_MOST, _TILES, _USUAL = 2048, (1024, 512, 256), 128
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]{1,98}[A-Za-z0-9]")
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What was measured of a network for its card.
+
+    Args:
+        card: With stride, halo, mode, temperature and precisions.
+        halo: How the halo was found; None where no image is large enough.
+        calibration: Of the validation windows.
+        shift: Largest difference of a logit after a shift by the stride, in standard deviations.
+    """
+
+    card: ModelCard
+    halo: Halo | None
+    calibration: Calibration
+    shift: float
+
+
+def card_of(dataset: Dataset, recipe: Recipe, scaling: Scaling, name: str) -> ModelCard:
+    """The card of a network before anything is measured.
+
+    Raises:
+        ModelError: The data set cannot be put into one.
+    """
+    stride = 1
+    return ModelCard(
+        name=name if _NAME.fullmatch(name) else f"model-{re.sub(r'[^A-Za-z0-9]+', '-', name).strip('-') or 'x'}",
+        bands=tuple(dataset.band_names),
+        classes=dataset.classes,
+        dtype=dataset.dtype,
+        scaling=scaling,
+        value_range=_range(dataset),
+        resolution=dataset.resolution,
+        stride=stride,
+        halo=0,
+        network=dict(recipe.network),
+        description=f"{', '.join(c.name for c in dataset.classes[:8])} from imagery like that of {dataset.name}.",
+    )
+
+
+def measure(net: nn.Module, card: ModelCard, split: Split, device: torch.device, recipe: Recipe) -> Measured:
+    """The card with what a network was measured to need and to cost, on images that it did not learn from.
+
+    Args:
+        net: With its final weights, in fp32.
+        card: As ``card_of`` made it.
+        split: Its validation images are measured on, or the largest of training where those are too small.
+        device: Where to compute.
+        recipe: Whose windows the temperature is fitted on.
+    """
+    stride = stride_of(net)
+    card = card.replace(stride=stride, halo=0)
+    shift = shift_test(net, stride, 512 if stride <= 16 else 1024)
+    full = TorchPredictor(net, card, Compute(str(device), "fp32", 1))
+    images, truths = _images(full, split)
+    halo = _halo(full, images, stride)
+    width = _USUAL if halo is None or halo.halo is None else halo.halo
+    width = max(stride, -(-width // stride) * stride)
+    # A network that fails still says nearly the same on the grid of its stride if its labels agree there.
+    exact = shift.passed or (halo is not None and halo.halo is not None)
+    windows = validate.chosen(split.validation, validation_side(recipe.size), 64 * validation_side(recipe.size) ** 2)
+    calibration = calibrate(net, validate.chips(windows, validation_side(recipe.size), card.scaling))
+    card = card.replace(halo=width, mode="exact" if exact else "blend", temperature=calibration.temperature)
+    if images and "bf16" in devices.fast_in(device):
+        short = TorchPredictor(net, card, Compute(str(device), "bf16", 1))
+        card = card.replace(precisions={"bf16": precision_agreement(full, short, images, truths)})
+    return Measured(card, halo, calibration, shift.by_stride)
+
+
+def score(net: nn.Module, card: ModelCard, dataset: Dataset, parts: Sequence[Part], track: Track) -> Evaluation:
+    """What ``predict`` would score on parts of the data, in tiles as it cuts them.
+
+    The mode is "exact", as the engine's default is; the precision is fp32.
+    """
+    device = next(net.parameters()).device
+    predictor = TorchPredictor(net, card, Compute(str(device), "fp32"))
+    return evaluate_model(predictor, dataset, parts, Scoring(Plan()), track)
+
+
+def story(
+    recipe: Recipe, split: Split, progress: Progress, measured: Measured, scores: Mapping[str, Evaluation], command: str
+) -> dict[str, Any]:
+    """What a card says of its training: data, splits, scores, calibration, how the context was found, the command."""
+    halo, calibration = measured.halo, measured.calibration
+    told: dict[str, Any] = {
+        "data": f"{len({p.pair.name for p in split.train})} images for training",
+        "split": split.name,
+        **({"leaks": split.leaks} if split.leaks else {}),
+        "recipe": recipe.sentence(),
+        "encoder_weights": Path(recipe.encoder_weights).name,
+        "epochs": f"{progress.epoch}, the best was {progress.best_epoch}",
+        "minutes": round(progress.seconds / 60, 2),
+        "scores": {f"{name}, {_images_of(split, name)}": _scores(found.confusion) for name, found in scores.items()},
+        "calibration": {
+            "temperature": calibration.temperature,
+            "ece_before": round(calibration.before, 4),
+            "ece_after": round(calibration.after, 4),
+            "pixels": calibration.pixels,
+            "of": "validation windows, which the temperature was fitted to",
+        },
+        "context": _context(measured),
+    }
+    if halo is not None:
+        told["halo_agreement"] = {str(k): round(v, 5) for k, v in halo.edge.items()}
+    return told | ({"command": command} if command else {})
+
+
+def write(
+    folder: Path, net: nn.Module, card: ModelCard, recipe: Recipe, progress: Progress, report: str, half: bool
+) -> ModelCard:
+    """Writes a model folder with its history and its report; returns the card as written.
+
+    Raises:
+        DiskFullError, OutputError: It cannot be written.
+    """
+    with disk_errors(folder.parent):
+        card = folders.save(folder, net, card, half)
+        lines = io.StringIO()
+        names = list(dict.fromkeys(name for row in progress.history for name in row))
+        writer = csv.DictWriter(lines, names, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(dict(row) for row in progress.history)
+        write_whole(folder / HISTORY, lines.getvalue())
+        write_whole(folder / REPORT, report)
+    return card
+
+
+def page(card: ModelCard, progress: Progress, found: Evaluation, what: str, split: Split, command: str) -> str:
+    """The report of a training as one page."""
+    facts = [
+        ("data", str(card.training.get("data", ""))),
+        ("split", split.name),
+        ("scores are of", f"{what}: {_images_of(split, what)}"),
+        ("recipe", str(card.training.get("recipe", ""))),
+        ("epochs", str(card.training.get("epochs", ""))),
+        ("time", f"{progress.seconds / 60:.1f} min"),
+        ("temperature", f"{card.temperature:g}"),
+    ]
+    notes = [*([split.leaks] if split.leaks else []), *found.notes]
+    samples = sorted(found.examples, key=lambda e: -(e.score if e.score is not None else 0.0))
+    return training_report(progress.history, found.confusion, found.reliability, samples, card, command, facts, notes)
+
+
+def halved(net: nn.Module) -> None:
+    """Rounds weights to what 16 bits hold, in place, so that what is measured is what is stored."""
+    with torch.no_grad():
+        for tensor in net.state_dict().values():
+            if tensor.is_floating_point() and tensor.ndim > 1:
+                tensor.copy_(tensor.half())
+
+
+def _range(dataset: Dataset) -> tuple[float, float] | None:
+    """(low, high) of the pixel values, where they need not fill the pixel type."""
+    if dataset.dtype == "uint8":
+        return None
+    found = dataset.survey().moments
+    low, high = float(found.low.min()), float(found.high.max())
+    return (low, high) if math.isfinite(low) and math.isfinite(high) and low < high else None
+
+
+def _images(full: TorchPredictor, split: Split) -> tuple[list[Pixels], list[Labels]]:
+    """Large pieces of imagery to measure on, as many as there is time for."""
+    parts = sorted(split.validation, key=_smallest_side, reverse=True)
+    if not parts or _smallest_side(parts[0]) < 2 * _TILES[-1]:
+        parts = [*parts, *sorted(split.train, key=_smallest_side, reverse=True)]
+        parts.sort(key=_smallest_side, reverse=True)
+    images: list[Pixels] = []
+    truths: list[Labels] = []
+    began = time.monotonic()
+    for part in parts[:4]:
+        w = part.window
+        sample = part.pair.read(type(w)(w.col_off, w.row_off, min(w.width, _MOST), min(w.height, _MOST)))
+        images.append(sample.pixels)
+        truths.append(sample.labels)
+        whole_labels(full, sample.pixels)
+        # A halo is found after about eight more looks at the same images.
+        if (time.monotonic() - began) * 8 > MEASURE_SECONDS:
+            break
+    return images, truths
+
+
+def _halo(full: TorchPredictor, images: Sequence[Pixels], stride: int) -> Halo | None:
+    """The halo by the largest tile that the images hold two of; None where they are too small."""
+    found: Halo | None = None
+    for tile in sorted(_TILES):
+        large = [image for image in images if max(image.shape[1:]) > tile * 3 // 2]
+        if large and tile % stride == 0:
+            found = measured_halo(full, large, stride, tile)
+            if found.halo is not None:
+                return found
+    return found
+
+
+def _smallest_side(part: Part) -> int:
+    return int(min(part.window.width, part.window.height))
+
+
+def _context(measured: Measured) -> str:
+    halo, card = measured.halo, measured.card
+    shift = f"after a shift by the stride logits differ by {measured.shift:.2g} standard deviations at most"
+    if halo is None:
+        return f"no image was large enough to measure the halo, {card.halo} px is a guess; {shift}"
+    if halo.halo is None:
+        return f"no halo up to {max(halo.edge)} px gave 99.9 %, so {card.halo} px is a guess; {shift}"
+    share = halo.edge[halo.halo]
+    return (
+        f"with a halo of {halo.halo} px {share:.2%} of the labels along the edges of tiles agree with one pass over "
+        f"the whole image; {shift}"
+    )
+
+
+def _images_of(split: Split, name: str) -> str:
+    parts = split.test if name == "test" else split.validation
+    groups = sorted({p.pair.group for p in parts})
+    listed = ", ".join(groups[:8]) + (f" and {len(groups) - 8} more" if len(groups) > 8 else "")
+    return f"{len({p.pair.name for p in parts})} images of {listed}"
+
+
+def _scores(confusion: Confusion) -> dict[str, Any]:
+    per_class = {
+        name: {"iou": number(confusion.iou[i]), "f1": number(confusion.f1[i]), "recall": number(confusion.recall[i])}
+        for i, name in enumerate(confusion.names)
+    }
+    return {"accuracy": number(confusion.accuracy), "mean_iou": number(confusion.mean_iou), "classes": per_class}

@@ -1,0 +1,282 @@
+"""The story of a training: a data set and a recipe become a model folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from rs_segment.accuracy import number
+from rs_segment.card import ModelCard, Scaling
+from rs_segment.dataset import Dataset, Split
+from rs_segment.errors import OptionError, OutputExistsError, TrainingError
+from rs_segment.evaluation.result import Evaluation
+from rs_segment.types import Track, Training, silent
+from rs_segment.workfolder import WorkFolder, disk_errors, sync_folder
+
+from .. import device as devices
+from .. import folder as folders
+from ..networks import build, named
+from ..pretrained import put_weights
+from . import checkpoint, finish, validate
+from .checkpoint import BEST, Progress
+from .loop import Trainer, validation_side
+from .losses import make_loss
+from .recipe import RECIPES, Recipe
+from .sampler import Sampler
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """The result of a training.
+
+    Args:
+        folder: The model.
+        card: As written.
+        scores: By what they are of: "validation", "test".
+        epochs: That were trained.
+        seconds: Of training.
+        notes: What a careful reader should know.
+    """
+
+    folder: Path
+    card: ModelCard
+    scores: Mapping[str, Evaluation]
+    epochs: int
+    seconds: float
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain data, for JSON."""
+        return {
+            "model": str(self.folder),
+            "epochs": self.epochs,
+            "seconds": round(self.seconds, 1),
+            "scores": {k: v.confusion.to_dict() for k, v in self.scores.items()},
+            "ece": {k: None if v.reliability is None else number(v.reliability.ece) for k, v in self.scores.items()},
+            "notes": list(self.notes),
+        }
+
+
+def choose_recipe(choices: Mapping[str, Any]) -> Recipe:
+    """The recipe that people's choices mean.
+
+    Args:
+        choices: "recipe" is a key of ``RECIPES``; "arch" and "encoder" as ``networks.named`` takes them; the others are
+            fields of ``Recipe``; None is as if left out.
+
+    Raises:
+        OptionError, ModelError: A choice means nothing.
+    """
+    told = {k: v for k, v in choices.items() if v is not None}
+    name, arch, encoder = told.pop("recipe", "default"), told.pop("arch", None), told.pop("encoder", None)
+    if name not in RECIPES:
+        raise OptionError(f"the recipe {name!r:.60} is not known; there are {', '.join(RECIPES)}")
+    if arch is not None or encoder is not None:
+        told["network"] = named(arch or "unet", encoder)
+    return RECIPES[name].change(**told)
+
+
+def train(
+    dataset: Dataset,
+    split: Split,
+    choices: Mapping[str, Any],
+    training: Training,
+    track: Track = silent,
+    tell: Callable[[str], None] = lambda sentence: None,
+) -> Trained:
+    """A model folder, trained on a data set.
+
+    Until it is finished everything is in a hidden folder beside it, which a later run with the same choices resumes.
+    The weights of the best epoch, by mean IoU of the validation, are those of the model.
+
+    Args:
+        dataset: Images with labels.
+        split: Which of them train, validate, test.
+        choices: See ``choose_recipe``.
+        training: Where to, on which device, and what to do with what is there.
+        track: Told of the progress.
+        tell: Told a sentence now and then.
+
+    Raises:
+        OptionError, ModelError, DatasetError: Something does not fit; before anything is computed.
+        TrainingError: The loss is no number.
+        DiskFullError, OutputError: Something cannot be written; what was is kept.
+        DeviceError: The device is not there, or has too little memory.
+        CancelledError: ``track`` says so.
+    """
+    recipe = choose_recipe(choices)
+    out = Path(training.out)
+    _refuse_existing(out, training.overwrite)
+    device = devices.choose(training.device)
+    bf16 = _bf16(recipe.precision, device)
+    survey = dataset.survey(track)
+    survey.refuse_untrainable(dataset.spec.classes)
+    scaling = dataset.scaling
+    if scaling.kind == "percentile":
+        raise OptionError("training needs one scaling for all images; choose another than percentile in dataset.toml")
+    card = finish.card_of(dataset, recipe, scaling, out.name)
+    identity = _identity(dataset, split, recipe, scaling, bf16)
+    again = training.resume or training.finish
+    work = WorkFolder.open(out, identity, again)
+    keep = False
+    try:
+        net = _network(recipe, dataset, device)
+        trainer = _trainer(net, dataset, split, recipe, scaling, bf16, work.path, tell, identity)
+        if work.resumed:
+            trainer.resume()
+            tell(f"resumed after epoch {trainer.progress.epoch}")
+        if not training.finish:
+            trainer.run(track)
+        result = _finished(trainer, card, dataset, split, training, track, work)
+    except BaseException as error:
+        keep = (work.path / checkpoint.LAST).exists()
+        if keep:
+            with suppress(AttributeError):
+                error.kept = True  # type: ignore[attr-defined]
+            tell("what was trained is kept: --resume goes on, --finish makes a model of the best epoch so far")
+        raise
+    finally:
+        work.close(keep)
+    return result
+
+
+def _trainer(
+    net: nn.Module,
+    dataset: Dataset,
+    split: Split,
+    recipe: Recipe,
+    scaling: Scaling,
+    bf16: bool,
+    folder: Path,
+    tell: Callable[[str], None],
+    identity: Mapping[str, Any],
+) -> Trainer:
+    survey, names = dataset.survey(), tuple(c.name for c in dataset.classes)
+    sampler = Sampler.of(split.train, survey.of([p.pair for p in split.train]), len(names), scaling, recipe)
+    weights = None if dataset.weights is None else torch.tensor(dataset.weights, dtype=torch.float32)
+    device = next(net.parameters()).device
+    loss = make_loss(recipe.loss, None if weights is None else weights.to(device), recipe.smoothing)
+    seen = validate.chosen(split.validation, validation_side(recipe.size), sampler.pixels // 4)
+    return Trainer(net, sampler, loss, seen, names, recipe, bf16, folder, tell, Progress(identity=identity))
+
+
+def _network(recipe: Recipe, dataset: Dataset, device: torch.device) -> nn.Module:
+    """The network with the weights that it begins with, on its device."""
+    torch.manual_seed(recipe.seed)
+    net = build(recipe.network, dataset.bands, len(dataset.classes))
+    put_weights(net, recipe.encoder_weights, str(recipe.network.get("encoder", "")))
+    if recipe.deterministic:
+        torch.use_deterministic_algorithms(True)
+    if device.type == "cpu":
+        devices.reuse_memory()
+    layout = torch.channels_last if device.type != "mps" else torch.contiguous_format
+    return net.to(device).to(memory_format=layout)
+
+
+def _finished(
+    trainer: Trainer,
+    card: ModelCard,
+    dataset: Dataset,
+    split: Split,
+    training: Training,
+    track: Track,
+    work: WorkFolder,
+) -> Trained:
+    """The model folder of the best epoch, under its name."""
+    best = work.path / BEST
+    if not best.exists():
+        raise TrainingError(f"{training.out} has no finished epoch to make a model of; train for at least one")
+    tensors, _ = checkpoint.read(best, trainer.progress.identity)
+    net = trainer.net
+    net.load_state_dict(checkpoint.under(tensors, "net."))
+    if training.half:
+        finish.halved(net)
+    net = net.eval().requires_grad_(False)
+    trainer.tell("measuring the halo, the calibration and what bf16 costs")
+    measured = finish.measure(net, card, split, trainer.device, trainer.recipe)
+    scores = {
+        name: finish.score(net, measured.card, dataset, parts, track)
+        for name, parts in split.parts
+        if name != "train" and parts
+    }
+    progress = trainer.progress
+    told = finish.story(trainer.recipe, split, progress, measured, scores, training.command)
+    told["data"] = f"{dataset.name}: {told['data']}"
+    card = measured.card.replace(training=told)
+    what = "test" if "test" in scores else "validation"
+    report = finish.page(card, progress, scores[what], what, split, training.command)
+    made = work.path / "model"
+    card = finish.write(made, net, card, trainer.recipe, progress, report, training.half)
+    _publish(made, Path(training.out), work.path)
+    notes = tuple(n for n in (split.leaks, *scores[what].notes) if n)
+    return Trained(Path(training.out), card, scores, progress.epoch, progress.seconds, notes)
+
+
+def _publish(made: Path, out: Path, work: Path) -> None:
+    """Gives a finished folder its name; what had it before goes with the work folder."""
+    with disk_errors(out.parent):
+        if out.is_dir() and any(out.iterdir()):
+            os.replace(out, work / f"replaced-{time.time_ns()}")
+        elif out.is_dir():
+            out.rmdir()
+        os.replace(made, out)
+        sync_folder(out.parent)
+
+
+def _refuse_existing(out: Path, overwrite: bool) -> None:
+    if not os.path.lexists(out):
+        return
+    if not out.is_dir():
+        raise OutputExistsError(f"{out} is a file; a model is a folder, choose another name with -o")
+    if not any(out.iterdir()):
+        return
+    if not (out / folders.CARD).is_file():
+        raise OutputExistsError(f"{out} is a folder with other things in it; choose another name with -o")
+    if not overwrite:
+        raise OutputExistsError(f"{out} is already there; replace it with --overwrite, or choose another name with -o")
+
+
+def _bf16(asked: str, device: torch.device) -> bool:
+    fast = "bf16" in devices.fast_in(device)
+    if asked == "bf16" and device.type == "cuda" and not fast:
+        raise OptionError(f"{devices.title(device)} is slow in bf16; use --precision fp32")
+    return asked == "bf16" or (asked == "auto" and fast)
+
+
+def _identity(dataset: Dataset, split: Split, recipe: Recipe, scaling: Scaling, bf16: bool) -> dict[str, Any]:
+    """Everything that decides the result, as JSON can say it: a training is resumed only with the same."""
+    files = [(p.name, p.shape, _size(p.image.path), _size(p.label_file)) for p in dataset.pairs]
+    parts = [(k, [(p.pair.name, *map(int, p.window.flatten())) for p in parts]) for k, parts in split.parts]
+    told = recipe.to_dict()
+    return {
+        "network": told.pop("network"),
+        "data set": f"{dataset.name}, {len(dataset.pairs)} images, {_digest(files)}",
+        "classes": [c.name for c in dataset.classes],
+        "bands": list(dataset.band_names),
+        "split": f"{split.name}, {_digest(parts)}",
+        "recipe": told,
+        "scaling": [scaling.kind, list(scaling.a), list(scaling.b)],
+        "weights": None if dataset.weights is None else list(dataset.weights),
+        "bf16": bf16,
+    }
+
+
+def _size(path: str) -> int:
+    try:
+        return os.path.getsize(path)
+    except OSError:
+        return -1
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:12]
