@@ -248,7 +248,7 @@ def refuse_existing(finals: Iterable[Path], overwrite: bool) -> None:
         for path in (final, style) if final.suffix.lower() in (".tif", ".tiff") else (final,):
             if not overwrite and os.path.lexists(path):
                 raise OutputExistsError(
-                    f"{path} is already there; replace it with --overwrite, or choose another name with -o"
+                    f"{path} is already there; replace it with --overwrite, or choose another name"
                 )
         if not final.parent.is_dir():
             raise OutputError(f"{final.parent} is no folder; make it, or choose another place for {final.name}")
