@@ -231,12 +231,16 @@ def _local_cluster(seats: Sequence[Mapping[str, str]], attempts: int) -> Any:
         env = {**seat, **quiet}
         return {"nthreads": 1, "env": env, "host": "127.0.0.1", "resources": gpu, "silence_logs": logging.CRITICAL}
 
-    with _dask("dask").config.set({"distributed.scheduler.allowed-failures": attempts - 1}):
-        return distributed.SpecCluster(
-            scheduler={
-                "cls": distributed.Scheduler,
-                "options": {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"},
-            },
-            workers={i: {"cls": distributed.Nanny, "options": options(seat)} for i, seat in enumerate(seats)},
-            silence_logs=logging.CRITICAL,
-        )
+    scheduler = {
+        "cls": distributed.Scheduler,
+        "options": {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"},
+    }
+    workers = {i: {"cls": distributed.Nanny, "options": options(seat)} for i, seat in enumerate(seats)}
+    try:
+        with _dask("dask").config.set({"distributed.scheduler.allowed-failures": attempts - 1}):
+            return distributed.SpecCluster(scheduler=scheduler, workers=workers, silence_logs=logging.CRITICAL)
+    except (RuntimeError, OSError) as error:
+        raise DeviceError(
+            f"no cluster can be started on this machine: {error} A script that does it must call it below "
+            'if __name__ == "__main__":'
+        ) from error
