@@ -14,7 +14,7 @@ from archives import HERE, run
 from archives import fake_model as fake_model
 from fakes import make_scene
 
-from rs_segment import Source, scene
+from rs_segment import Query, Source, find_scenes, scene
 from rs_segment.archive import fingerprint, network
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
@@ -70,3 +70,26 @@ def test_a_server_may_misbehave(web: tuple[str, Path], tmp_path: Path) -> None:
     make_scene(folder / "a.tif", (301, 400))
     assert fingerprint.differ(known, fingerprint.of_files([sources[0].location]))
     assert not fingerprint.differ(known, [{"name": known[0]["name"]}]), "a server that is away proves nothing"
+
+
+@pytest.mark.parametrize("scheme", ["s3", "gs", "az"])
+def test_stores_of_objects_are_read_where_gdal_is_told_they_are(
+    web: tuple[str, Path], tmp_path: Path, scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address, _ = web
+    settings = {
+        "s3": {"AWS_S3_ENDPOINT": address.removeprefix("http://"), "AWS_HTTPS": "NO", "AWS_VIRTUAL_HOSTING": "FALSE"},
+        "gs": {"CPL_GS_ENDPOINT": f"{address}/"},
+        "az": {"AZURE_STORAGE_CONNECTION_STRING": f"AccountName=a;AccountKey=YWJj;BlobEndpoint={address}"},
+    }
+    for name, value in settings[scheme].items():
+        monkeypatch.setenv(name, value)
+    for name in ("AWS_NO_SIGN_REQUEST", "GS_NO_SIGN_REQUEST"):
+        monkeypatch.setenv(name, "YES")
+    there = list(find_scenes([f"{scheme}://ok/a.tif"], Query()))
+    gone = Source("gone", there[0].location.replace("/ok/", "/404/"))
+    report = run([*there, gone], tmp_path / "out", attempts=1)
+    assert [record.id for record in report.failed] == ["gone"]
+    run([Source("web", f"{address}/ok/a.tif")], tmp_path / "web")
+    stored, plain = tmp_path / "out" / "a_classes.tif", tmp_path / "web" / "web_classes.tif"
+    assert stored.read_bytes() == plain.read_bytes()
