@@ -13,7 +13,9 @@ An archive of them is done by ``rs_segment.batch(rs_segment.find_scenes(["scenes
 from .archive import Effort, Query, Recipe, Report, Source, batch, find_scenes
 from .card import ClassInfo, ModelCard, Scaling
 from .classmap import ClassMap, Pick
+from .dataset import Dataset, open_dataset
 from .errors import RsSegmentError
+from .evaluation import compare_models, evaluate_map, evaluate_model, evaluate_points
 from .geobox import GeoBox
 from .registry import models
 from .result import ClassArea, Segmentation
@@ -33,6 +35,7 @@ __all__ = [
     "ClassMap",
     "ClassPolygons",
     "Compute",
+    "Dataset",
     "Effort",
     "GeoBox",
     "Length",
@@ -58,8 +61,13 @@ __all__ = [
     "Track",
     "View",
     "batch",
+    "compare_models",
+    "evaluate_map",
+    "evaluate_model",
+    "evaluate_points",
     "find_scenes",
     "models",
+    "open_dataset",
     "polygonize",
     "polygonize_raster",
     "segment",

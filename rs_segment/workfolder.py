@@ -247,9 +247,7 @@ def refuse_existing(finals: Iterable[Path], overwrite: bool) -> None:
         style = final.with_suffix(".qml")
         for path in (final, style) if final.suffix.lower() in (".tif", ".tiff") else (final,):
             if not overwrite and os.path.lexists(path):
-                raise OutputExistsError(
-                    f"{path} is already there; replace it with --overwrite, or choose another name"
-                )
+                raise OutputExistsError(f"{path} is already there; replace it with --overwrite, or choose another name")
         if not final.parent.is_dir():
             raise OutputError(f"{final.parent} is no folder; make it, or choose another place for {final.name}")
         if not os.access(final.parent, os.W_OK | os.X_OK):
