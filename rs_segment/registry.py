@@ -1,8 +1,8 @@
 """Which models are there? Found through the entry-point group ``rs_segment.models``, so that the engine loads no torch.
 
 An entry point names a module with ``folders()``, the model folders that it ships, and ``load(folder, compute, tta)``,
-which makes a ``Predictor`` of one; it may have ``devices()``, sentences on what can compute, and ``train``. A third party ships models
-with one such line. A folder that nobody ships is loaded by the entry point "torch".
+which makes a ``Predictor`` of one; it may have ``devices()``, sentences on what can compute, and ``train``. A third
+party ships models with one such line. A folder that nobody ships is loaded by the entry point "torch".
 """
 
 from __future__ import annotations
