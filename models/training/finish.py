@@ -108,10 +108,7 @@ def measure(net: nn.Module, card: ModelCard, split: Split, device: torch.device,
 
 
 def score(net: nn.Module, card: ModelCard, dataset: Dataset, parts: Sequence[Part], track: Track) -> Evaluation:
-    """What ``predict`` would score on parts of the data, in tiles as it cuts them.
-
-    The mode is "exact", as the engine's default is; the precision is fp32.
-    """
+    """What ``predict`` would score on parts of the data, in fp32, in tiles as it cuts them."""
     device = next(net.parameters()).device
     predictor = TorchPredictor(net, card, Compute(str(device), "fp32"))
     return evaluate_model(predictor, dataset, parts, Scoring(Plan()), track)

@@ -46,7 +46,6 @@ class Recipe:
         patience: Epochs without a better validation after which training stops; 0 for never.
         seed: Of everything that is drawn.
         precision: "auto" is bf16 where the device is fast in it.
-        deterministic: Forbid torch what gives other numbers each time, on a GPU too.
     """
 
     network: Mapping[str, Any] = field(default_factory=lambda: dict(LIGHT))
@@ -70,7 +69,6 @@ class Recipe:
     patience: int = 0
     seed: int = 0
     precision: str = "auto"
-    deterministic: bool = False
 
     def __post_init__(self) -> None:
         if (self.epochs is None) == (self.seconds is None):

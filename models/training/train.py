@@ -175,8 +175,6 @@ def _network(recipe: Recipe, dataset: Dataset, device: torch.device) -> nn.Modul
     torch.manual_seed(recipe.seed)
     net = build(recipe.network, dataset.bands, len(dataset.classes))
     put_weights(net, recipe.encoder_weights, str(recipe.network.get("encoder", "")))
-    if recipe.deterministic:
-        torch.use_deterministic_algorithms(True)
     if device.type == "cpu":
         devices.reuse_memory()
     layout = torch.channels_last if device.type != "mps" else torch.contiguous_format

@@ -94,8 +94,7 @@ def _nothing(root: Path, there: Sequence[str], found: Match) -> str:
 
 
 def _masks(root: Path, masks: Sequence[Found], track: Track) -> _Looked:
-    paths = _readable([root / m.path for m in masks])
-    kind = _kind(paths)
+    paths, kind = _readable([root / m.path for m in masks])
     opened = [MaskFile.open(path, kind) for path in paths]
     counts, within = _scan(opened, track)
     if kind == "colors":
@@ -103,36 +102,30 @@ def _masks(root: Path, masks: Sequence[Found], track: Track) -> _Looked:
     return _by_value(counts, paths)
 
 
-def _readable(paths: Sequence[Path]) -> list[Path]:
-    """The masks that can be opened; what is wrong with the others is told when they are to be used.
+def _readable(paths: Sequence[Path]) -> tuple[list[Path], Kind]:
+    """The masks that can be opened, and what they hold: colours where one has three bands, or where palettes differ.
+
+    What is wrong with the others is told when they are to be used.
 
     Raises:
-        SceneError: None can.
+        SceneError: None can be opened.
     """
-    good, error = [], None
+    good, error, palettes, several = [], None, set(), False
     for path in paths:
         try:
             refuse_cut_off(path)
-            Scene.open(path).close()
-            good.append(path)
+            with Scene.open(path) as scene:
+                several |= sum(not b.alpha for b in scene.bands) > 1
+                palette = palette_of(scene)
         except SceneError as found:
             error = error or found
+            continue
+        good.append(path)
+        if palette is not None:
+            palettes.add(palette.tobytes())
     if error and not good:
         raise error
-    return good
-
-
-def _kind(paths: Sequence[Path]) -> Kind:
-    """Whether masks are values or colours: colours where one has three bands, or where palettes differ."""
-    palettes = set()
-    for path in paths:
-        with Scene.open(path) as scene:
-            if sum(not b.alpha for b in scene.bands) > 1:
-                return "colors"
-            palette = palette_of(scene)
-            if palette is not None:
-                palettes.add(palette.tobytes())
-    return "colors" if len(palettes) > 1 else "values"
+    return good, "colors" if several or len(palettes) > 1 else "values"
 
 
 @dataclass(frozen=True, slots=True)
