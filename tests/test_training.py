@@ -445,9 +445,9 @@ def test_imagenet_weights_fail_at_once_without_a_network(monkeypatch: pytest.Mon
 
 def test_the_study_prints_its_table(data: Path, tmp_path: Path) -> None:
     script = Path(__file__).parents[1] / "examples" / "dubai_study.py"
-    few = "--networks", "unet-resnet50", "--epochs", "1", "--size", "32", "--batch", "2", "--device", "cpu"
+    few = "--networks", "unet", "--epochs", "1", "--size", "32", "--batch", "2", "--device", "cpu"
     told = [sys.executable, str(script), str(data), "-o", str(tmp_path / "study"), "--split", "random:0.3", *few]
     found = subprocess.run(told, capture_output=True, text=True, timeout=200)
     assert found.returncode == 0, found.stderr
     assert "1 epochs, NOT the study's 200" in found.stdout
-    assert "| U-Net + ResNet50 | 0.53 | 0." in found.stdout
+    assert "| U-Net | 0.51 | 0." in found.stdout
