@@ -76,7 +76,8 @@ def test_a_server_may_misbehave(web: tuple[str, Path], tmp_path: Path) -> None:
 def test_stores_of_objects_are_read_where_gdal_is_told_they_are(
     web: tuple[str, Path], tmp_path: Path, scheme: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    address, _ = web
+    address, folder = web
+    make_scene(folder / f"{scheme}.tif", (300, 400))  # a name of its own: GDAL remembers what an address held
     settings = {
         "s3": {"AWS_S3_ENDPOINT": address.removeprefix("http://"), "AWS_HTTPS": "NO", "AWS_VIRTUAL_HOSTING": "FALSE"},
         "gs": {"CPL_GS_ENDPOINT": f"{address}/"},
@@ -86,10 +87,10 @@ def test_stores_of_objects_are_read_where_gdal_is_told_they_are(
         monkeypatch.setenv(name, value)
     for name in ("AWS_NO_SIGN_REQUEST", "GS_NO_SIGN_REQUEST"):
         monkeypatch.setenv(name, "YES")
-    there = list(find_scenes([f"{scheme}://ok/a.tif"], Query()))
+    there = list(find_scenes([f"{scheme}://ok/{scheme}.tif"], Query()))
     gone = Source("gone", there[0].location.replace("/ok/", "/404/"))
     report = run([*there, gone], tmp_path / "out", attempts=1)
     assert [record.id for record in report.failed] == ["gone"]
-    run([Source("web", f"{address}/ok/a.tif")], tmp_path / "web")
-    stored, plain = tmp_path / "out" / "a_classes.tif", tmp_path / "web" / "web_classes.tif"
+    run([Source("web", f"{address}/ok/{scheme}.tif")], tmp_path / "web")
+    stored, plain = tmp_path / "out" / f"{scheme}_classes.tif", tmp_path / "web" / "web_classes.tif"
     assert stored.read_bytes() == plain.read_bytes()
