@@ -148,7 +148,7 @@ def test_a_scene_waits_for_a_gpu_where_workers_count_theirs(tmp_path: Path, clus
     asked = []
     for device in ("auto", "cpu", "cuda"):
         job = Job(str(tmp_path), "1", "fake", "c", View(), PLAN, Compute(device=device), PLAIN)
-        crew = spread.Cluster(job, str(cluster.file), [], 3)
+        crew = spread.Cluster(job, str(cluster.file), [], 3, print)
         asked.append(crew._resources())
         crew.close()
     assert asked == [{"GPU": 1}, None, {"GPU": 1}]
@@ -168,3 +168,22 @@ def test_workers_that_cannot_work_are_named(tmp_path: Path, cluster: Cluster, en
             run(sources, tmp_path / "out", scheduler=str(cluster.file), tell=tell)
     finally:
         card.write_text(before)
+
+
+def test_a_cluster_without_workers_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spread, "LONELY_SECONDS", 1.0)
+    empty = Cluster(tmp_path)
+    told: list[str] = []
+
+    def tell(news: News) -> None:
+        if news.message.startswith("no worker is left at tcp://"):
+            told.append(news.message)
+            empty.add_worker()
+
+    try:
+        wait_for(empty.file.exists)
+        report = run(archive(tmp_path / "in", 1), tmp_path / "out", scheduler=str(empty.file), tell=tell)
+    finally:
+        empty.close()
+    assert report.exit_code == 0
+    assert len(told) == 1

@@ -149,9 +149,13 @@ class Run:
         if effort.scheduler is not None:
             from .spread import Cluster
 
-            cluster = Cluster(self._job, effort.scheduler, places, effort.attempts)
-            self._tell(News("note", message=cluster.title))
-            return cluster
+            return Cluster(
+                self._job,
+                effort.scheduler,
+                places,
+                effort.attempts,
+                lambda said: self._tell(News("note", message=said)),
+            )
         if own is not None or effort.workers == 0:
             return Here(self._job, self._progress, own)
         return Workers(self._job, self._progress, places)

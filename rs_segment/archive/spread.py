@@ -12,9 +12,11 @@ from __future__ import annotations
 import importlib
 import json
 import logging
+import math
 import queue
 import threading
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,9 @@ from .source import Source
 QUEUED = 1000
 """Scenes that are given to the scheduler at a time."""
 ANSWER_SECONDS = 30
+LONELY_SECONDS = 20
+"""How long no worker is there before that is told."""
+_KEPT_BYTES = 1 << 30
 
 _loaded: dict[str, Predictor] = {}
 _one_scene = threading.Lock()
@@ -46,13 +51,21 @@ class Cluster:
         seats: The environment of each worker of a local cluster.
         attempts: How many workers a scene may kill, on a local cluster; others have a limit of their own, which is four
             unless ``distributed.scheduler.allowed-failures`` says otherwise.
+        tell: Takes sentences about the cluster.
 
     Raises:
         OptionError: Dask is not installed.
         DeviceError: Nobody answers there.
     """
 
-    def __init__(self, job: Job, scheduler: str, seats: Sequence[Mapping[str, str]], attempts: int) -> None:
+    def __init__(
+        self,
+        job: Job,
+        scheduler: str,
+        seats: Sequence[Mapping[str, str]],
+        attempts: int,
+        tell: Callable[[str], None],
+    ) -> None:
         distributed = _dask("distributed")
         self._heard: queue.Queue[tuple[str, Any]] = queue.Queue()
         self._job, self._text = job, job.to_json()
@@ -61,6 +74,7 @@ class Cluster:
         self._suspects: list[Task] = []
         self._tried: set[str] = set()
         self._worked = False
+        self._tell, self._alone_since = tell, math.inf
         self._cluster = _local_cluster(seats, attempts) if scheduler == "local" else None
         where = {"address": self._cluster or scheduler}
         if self._cluster is None and Path(scheduler).is_file():
@@ -71,6 +85,7 @@ class Cluster:
             raise DeviceError(
                 f"no scheduler answers at {scheduler}: {error}; start one with: dask scheduler"
             ) from error
+        tell(self.title)
 
     @property
     def title(self) -> str:
@@ -101,6 +116,7 @@ class Cluster:
         try:
             name, future = self._heard.get(timeout=seconds)
         except queue.Empty:
+            self._look_around()
             return None
         if self._futures.get(name) is not future:
             return None
@@ -140,6 +156,17 @@ class Cluster:
             return name, self._refuse(kind(f"{said['message']} (worker {said['worker']})"), said["worker"])
         self._worked = True
         return name, Outcome.from_json(said["outcome"])
+
+    def _look_around(self) -> None:
+        """Tell once when the last worker has been gone for a while; others may come, so that is no error."""
+        if self._client.nthreads():
+            self._alone_since = math.inf
+        elif self._alone_since == math.inf:
+            self._alone_since = time.monotonic()
+        elif self._alone_since > 0 and time.monotonic() - self._alone_since > LONELY_SECONDS:
+            self._alone_since = -math.inf
+            where = self._client.scheduler.address
+            self._tell(f"no worker is left at {where}; waiting for one. Ctrl-C ends this, and keeps what is done")
 
     def _try_suspects(self) -> None:
         """Give out suspects, when nobody else is in danger."""
@@ -237,7 +264,13 @@ def _local_cluster(seats: Sequence[Mapping[str, str]], attempts: int) -> Any:
     }
     workers = {i: {"cls": distributed.Nanny, "options": options(seat)} for i, seat in enumerate(seats)}
     try:
-        with _dask("dask").config.set({"distributed.scheduler.allowed-failures": attempts - 1}):
+        with _dask("dask").config.set(
+            {
+                "distributed.scheduler.allowed-failures": attempts - 1,
+                # Dask has glibc give memory back at once, which is then taken anew page by page.
+                "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": str(_KEPT_BYTES),
+            }
+        ):
             return distributed.SpecCluster(scheduler=scheduler, workers=workers, silence_logs=logging.CRITICAL)
     except (RuntimeError, OSError) as error:
         raise DeviceError(
