@@ -32,7 +32,6 @@ QUEUED = 1000
 ANSWER_SECONDS = 30
 LONELY_SECONDS = 20
 """How long no worker is there before that is told."""
-_KEPT_BYTES = 1 << 30
 
 _loaded: dict[str, Predictor] = {}
 _one_scene = threading.Lock()
@@ -254,8 +253,7 @@ def _local_cluster(seats: Sequence[Mapping[str, str]], attempts: int) -> Any:
 
     def options(seat: Mapping[str, str]) -> dict[str, Any]:
         gpu = {"GPU": 1} if "CUDA_VISIBLE_DEVICES" in seat else {}
-        quiet = {"DASK_LOGGING__DISTRIBUTED": "critical", "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False"}
-        env = {**seat, **quiet}
+        env = {**seat, "DASK_LOGGING__DISTRIBUTED": "critical"}
         return {"nthreads": 1, "env": env, "host": "127.0.0.1", "resources": gpu, "silence_logs": logging.CRITICAL}
 
     scheduler = {
@@ -267,8 +265,10 @@ def _local_cluster(seats: Sequence[Mapping[str, str]], attempts: int) -> Any:
         with _dask("dask").config.set(
             {
                 "distributed.scheduler.allowed-failures": attempts - 1,
-                # Dask has glibc give memory back at once, which is then taken anew page by page.
-                "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": str(_KEPT_BYTES),
+                # Workers get these settings whatever their environment says.
+                "distributed.worker.profile.enabled": False,
+                # Dask's own sets MALLOC_TRIM_THRESHOLD_ too: memory then goes back at once, and is taken anew by pages.
+                "distributed.nanny.pre-spawn-environ": {k: v for k, v in seats[0].items() if k.endswith("_THREADS")},
             }
         ):
             return distributed.SpecCluster(scheduler=scheduler, workers=workers, silence_logs=logging.CRITICAL)
