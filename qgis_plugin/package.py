@@ -1,4 +1,4 @@
-"""How does the plugin become a zip that QGIS installs? ``python qgis_plugin/package.py`` writes dist/rs_segment_qgis.zip."""
+"""How does the plugin become a zip for QGIS? ``python qgis_plugin/package.py`` writes dist/rs_segment_qgis.zip."""
 
 from __future__ import annotations
 
