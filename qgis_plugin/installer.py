@@ -1,4 +1,4 @@
-"""How do ``venv`` and ``pip`` run? As child processes of another Python than QGIS's, watched from a background thread."""
+"""How do ``venv`` and ``pip`` run? In child processes of another Python than QGIS's, from a background thread."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ REASONS = (
         "the certificate of the package index is not trusted; name your own with --cert in “More options of pip”",
     ),
     (
-        r"name resolution|getaddrinfo failed|NewConnectionError|Max retries|ProxyError|ConnectTimeout|Connection refused",
+        r"name resolution|getaddrinfo|NewConnectionError|Max retries|ProxyError|ConnectTimeout|Connection refused",
         f"the package index cannot be reached; {OFFLINE}, or name a proxy with --proxy in “More options of pip”",
     ),
     (

@@ -1,7 +1,7 @@
 """Where is the environment that the plugin has made for the engine?
 
-Two folders take turns, since an environment cannot be moved: a new one is made beside the old one, and a record says which
-of them is whole. So a set-up that is interrupted, by whatever, changes nothing.
+Two folders take turns, since an environment cannot be moved: a new one is made beside the old one, and a record says
+which of them is whole. So a set-up that is interrupted, by whatever, changes nothing.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ class SetUpEngine(Algorithm):
         self.add(
             QgsProcessingParameterFile("PYTHON", "Python", QgsProcessingParameterFile.Behavior.File, "", None, True),
             "",
-            "A Python interpreter, 3.11 or later, that the environment is made with. Empty: the best one that is found.",
+            "A Python interpreter, 3.11 or later, to make the environment with. Empty: the best one that is found.",
         )
         self.add(
             QgsProcessingParameterFile(
@@ -59,7 +59,7 @@ class SetUpEngine(Algorithm):
         self.add(
             text("PACKAGE", "What to install", PACKAGE, False),
             "",
-            "As pip reads it: rs-segment, rs-segment==0.1.0, or the path of a wheel. Not used for a folder with source.",
+            "As pip reads it: rs-segment, rs-segment==0.1.0, or the path of a wheel. Not used for a folder of source.",
             advanced=True,
         )
         self.add(
@@ -114,16 +114,17 @@ class SetUpEngine(Algorithm):
         """The arguments of pip that say what, and where from."""
         given = self.parameterAsString(parameters, "FOLDER", context)
         index = self.parameterAsString(parameters, "INDEX", context).strip()
-        package = self.parameterAsString(parameters, "PACKAGE", context).split() or [PACKAGE]
+        package = self.parameterAsString(parameters, "PACKAGE", context).strip() or PACKAGE
+        packages = [package] if os.path.exists(package) else package.split()
         line = self.parameterAsString(parameters, "OPTIONS", context).split()
         if index:
             line += ["--extra-index-url", index]
         if not given:
-            return [*line, *package]
+            return [*line, *packages]
         folder = os.path.abspath(given)
         if is_source(Path(folder)):
             return [*line, folder]
-        return [*line, "--no-index", "--find-links", folder, *package]
+        return [*line, "--no-index", "--find-links", folder, *packages]
 
     def told(self, python: str, hello: dict[str, Any], feedback: QgsProcessingFeedback) -> dict[str, Any]:
         """Say what was set up, and what stands in its way."""
