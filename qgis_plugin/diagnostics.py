@@ -1,4 +1,4 @@
-"""What does a report of an error need? Versions, the engine that is used, and what it told; nothing is started for it."""
+"""What does a report of an error need? Versions, the engine in use and what it told; nothing is started for it."""
 
 from __future__ import annotations
 
