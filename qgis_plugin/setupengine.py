@@ -44,7 +44,10 @@ class SetUpEngine(Algorithm):
     def define(self) -> None:
         """Add the parameters and the outputs."""
         self.add(
-            QgsProcessingParameterFile("PYTHON", "Python", QgsProcessingParameterFile.Behavior.File, "", None, True),
+            # Without a filter QGIS asks for a dot in the name.
+            QgsProcessingParameterFile(
+                "PYTHON", "Python", QgsProcessingParameterFile.Behavior.File, "", None, True, "Programs (*)"
+            ),
             "",
             "A Python interpreter, 3.11 or later, to make the environment with. Empty: the best one that is found.",
         )
@@ -152,7 +155,7 @@ class Progress:
         if line.startswith(("Collecting ", "Processing ")):
             self._left *= 0.95
             self._feedback.setProgress(COLLECTED - self._left)
-            self._feedback.setProgressText(f"Fetching {line.split()[1]}")
+            self._feedback.setProgressText(f"Fetching {os.path.basename(line.split()[1])}")
         elif line.startswith("Installing collected packages"):
             self._feedback.setProgress(COLLECTED)
             self._feedback.setProgressText("Installing")
