@@ -85,10 +85,11 @@ class Command(click.Command):
                     raise
                 if debug and not isinstance(error, (KeyboardInterrupt, Terminated)):
                     raise
-                raise _told(error) from None
+                raise told(error) from None
 
 
-def _told(error: BaseException) -> Told:
+def told(error: BaseException) -> Told:
+    """An error as a sentence with an exit code."""
     from rs_segment.errors import CancelledError, RsSegmentError
 
     if isinstance(error, (KeyboardInterrupt, CancelledError, Terminated)):

@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -15,9 +16,9 @@ from typing import IO, Any
 import click
 
 from . import main
-from .command import Told, command_line
+from .command import Told, command_line, told
 from .host import Host, Lines
-from .worker import CANCELED, GRACE_SECONDS, moved
+from .worker import CANCELED, GRACE_SECONDS, moved, sweep
 
 ROLES = ("classes", "confidence", "probabilities", "polygons", "table")
 """Members of a document that are the path of a file, which the host may want to show."""
@@ -38,6 +39,9 @@ def run() -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     except KeyboardInterrupt:
         event, facts, code = "canceled", {}, CANCELED
+    if event != "result":
+        # The one who oversees it does this too, unless it was killed.
+        sweep(os.environ["RS_SEGMENT_LEDGER"], job)
     if event == "result":
         for role, path in artifacts(job[0], host.document):
             host.say("artifact", role=role, path=os.path.abspath(path))
@@ -51,21 +55,29 @@ def done(job: list[str], host: Host) -> tuple[str, dict[str, Any], int]:
     host.say("plan", command=command_line())
     try:
         code = main.main(args=job, prog_name="rs-segment", standalone_mode=False, obj=host) or 0
-    except click.Abort:
-        return "canceled", {}, CANCELED
-    except click.ClickException as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         if host.stop.is_set():
             return "canceled", {}, CANCELED
-        message = error.format_message()
-        cause = error.__context__ if isinstance(error, Told) else None
-        kind = type(cause or error).__name__
-        hint = message.rpartition("; ")[2] if "; " in message else ""
-        if isinstance(error, click.UsageError):
-            hint = f"rs-segment {job[0]} --help lists what there is"
-        facts = {"code": error.exit_code, "kind": kind, "message": message, "hint": hint}
+        facts = sentence(error, job)
         more = {} if host.document is None else {"result": host.document}
-        return "error", facts | more, error.exit_code
+        return "error", facts | more, facts["code"]
     return "result", {"result": host.document}, code
+
+
+def sentence(error: BaseException, job: list[str]) -> dict[str, Any]:
+    """What went wrong, as an event tells it."""
+    cause, said = error, error if isinstance(error, click.ClickException) else told(error)
+    if isinstance(error, Told):
+        cause = error.__context__ or error
+    elif said is not error:
+        traceback.print_exception(error)
+    message = said.format_message()
+    hint = message.rpartition("; ")[2] if "; " in message else ""
+    if isinstance(error, click.UsageError):
+        hint = f"rs-segment {job[0]} --help lists what there is"
+    return {"code": said.exit_code, "kind": type(cause).__name__, "message": message, "hint": hint}
 
 
 def heed(orders: IO[bytes], host: Host) -> None:
@@ -104,13 +116,18 @@ def artifacts(command: str, document: Any) -> Iterator[tuple[str, str]]:
 
 def handshake() -> dict[str, Any]:
     """What a host program wants to know of this installation before it offers anything."""
-    from rs_segment import registry
-
     from .doctor import examine
 
     problems = examine(devices=False)["problems"]
+    try:
+        from rs_segment import registry
+
+        devices = registry.device_names()
+    except (ImportError, OSError):
+        # The problems tell of it.
+        return {"devices": [], "models": [], "problems": problems}
     return {
-        "devices": [{"id": name, "name": title} for name, title in registry.device_names().items()],
+        "devices": [{"id": name, "name": title} for name, title in devices.items()],
         "models": [
             {
                 "name": m.card.name,

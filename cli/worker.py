@@ -11,6 +11,7 @@ import difflib
 import json
 import os
 import platform
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -30,9 +32,10 @@ from .host import Host
 PROTOCOL = 1
 JOBS = ("predict", "batch", "polygonize", "evaluate", "train", "zonal", "info", "models", "doctor")
 ENDS = ("result", "error", "canceled")
-USAGE, CANCELED = 2, 130
+USAGE, DEVICE, CANCELED = 2, 5, 130
 GRACE_SECONDS = 1.0
 """How long a job that is canceled may take to let go of its work."""
+LET_GO_SECONDS = 0.3
 LONGEST_LINE = 2**20
 _CANCEL = b""
 _RUN = "from rs_segment_cli.job import run; run()"
@@ -94,8 +97,9 @@ def serve(host: Host, orders: IO[bytes]) -> int:
     """
     heard: SimpleQueue[tuple[str, bytes]] = SimpleQueue()
     threading.Thread(target=listen, args=("host", orders, heard), daemon=True).start()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda number, frame: heard.put(("host", _CANCEL)))
+    for name in ("SIGTERM", "SIGINT", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), lambda *_: heard.put(("host", _CANCEL)))
     try:
         host.say("hello", **greeting())
         _, line = heard.get()
@@ -108,7 +112,12 @@ def serve(host: Host, orders: IO[bytes]) -> int:
         host.say("error", code=USAGE, kind="ProtocolError", message=str(error), hint=advice)
         return USAGE
     except BrokenPipeError:
+        # The host is no more.
         return CANCELED
+    except OSError as error:
+        message = f"a job cannot be begun here: {error}; free memory and disk, then try again"
+        host.say("error", code=DEVICE, kind=type(error).__name__, message=message, hint="free memory and disk")
+        return DEVICE
 
 
 def listen(who: str, lines: IO[bytes], heard: SimpleQueue[tuple[str, bytes]]) -> None:
@@ -185,16 +194,11 @@ class Overseer:
             process = begin(job, ledger)
             try:
                 code = self._watch(process)
-            except BaseException:
-                end(process)
-                raise
             finally:
-                if self._deadline is not None and not resumable(job):
-                    from rs_segment.workfolder import sweep
-
-                    sweep(ledger)
+                end(process)
+                sweep(ledger, job)
         finally:
-            Path(ledger).unlink()
+            Path(ledger).unlink(missing_ok=True)
         return self._conclude(code)
 
     def _watch(self, process: subprocess.Popen[bytes]) -> int:
@@ -211,12 +215,10 @@ class Overseer:
             if who == "host":
                 self._obey(line, process)
             elif not line:
-                code = process.wait()
-                end(process)
-                return code
-            elif json.loads(line)["event"] in ENDS:
+                return process.wait()
+            elif (said := event(line)) in ENDS:
                 self._end = line
-            else:
+            elif said:
                 self._host.forward(line)
 
     def _obey(self, line: bytes, process: subprocess.Popen[bytes]) -> None:
@@ -229,19 +231,25 @@ class Overseer:
 
     def _conclude(self, code: int) -> int:
         """Tell the host how the job ended."""
-        said = json.loads(self._end)["event"] if self._end else ""
-        if said != "result" and self._deadline is not None:
+        if event(self._end) != "result" and self._deadline is not None:
             self._host.say("canceled")
             return CANCELED
         if self._end:
             self._host.forward(self._end)
             return code
-        memory = code == -9
-        how = "killed (signal 9, as the system does when memory runs out)" if memory else f"ended with status {code}"
-        advice = "try a smaller --tile, or --batch 1" if memory else "run the same command in a terminal to see more"
-        message = f"the process of the job was {how}; {advice}" if memory else f"the process of the job {how}; {advice}"
-        self._host.say("error", code=5 if memory else 1, kind="DeviceError", message=message, hint=advice)
-        return 5 if memory else 1
+        how, advice = f"ended by itself (status {code})", "the same command in a terminal may tell more"
+        if code == -signal.SIGTERM or code == -9:
+            how, advice = f"was killed (signal {-code})", "where memory ran out, try a smaller --tile, or --batch 1"
+        self._host.say("error", code=DEVICE, kind="DeviceError", message=f"the job {how}; {advice}", hint=advice)
+        return DEVICE
+
+
+def event(line: bytes) -> str:
+    """What a line of a job tells of; "" where the job died within the line."""
+    try:
+        return str(json.loads(line)["event"])
+    except (ValueError, KeyError, TypeError):
+        return ""
 
 
 def begin(job: Sequence[str], ledger: str) -> subprocess.Popen[bytes]:
@@ -257,8 +265,10 @@ def begin(job: Sequence[str], ledger: str) -> subprocess.Popen[bytes]:
         creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0) if windows else 0,
     )
     assert process.stdin is not None
-    process.stdin.write(json.dumps(list(job)).encode() + b"\n")
-    process.stdin.flush()
+    # If it is dead already, that will be heard.
+    with suppress(BrokenPipeError):
+        process.stdin.write(json.dumps(list(job)).encode() + b"\n")
+        process.stdin.flush()
     return process
 
 
@@ -276,6 +286,46 @@ def end(process: subprocess.Popen[bytes]) -> None:
         return
 
 
-def resumable(job: Sequence[str]) -> bool:
-    """Whether what an interrupted job leaves is there for a later one: a training, or what was resumed before."""
-    return job[0] == "train" or "--resume" in job
+def sweep(ledger: str | Path, job: Sequence[str]) -> None:
+    """Remove what a job and its processes have left under hidden names, when all of them have ended.
+
+    What a training left, or a job that was to resume something, is there for a later one.
+
+    Args:
+        ledger: Lists those names, see ``workfolder.note``; the engine is too heavy to be loaded here.
+        job: Which it was.
+    """
+    if job[0] == "train" or "--resume" in job:
+        return
+    noted = Path(ledger).read_text(encoding="utf-8").splitlines()
+    for path in map(Path, dict.fromkeys(json.loads(line) for line in noted)):
+        if path.is_dir():
+            if idle(path):
+                shutil.rmtree(path, ignore_errors=True)
+        else:
+            with suppress(OSError):
+                path.unlink()
+
+
+def idle(folder: Path) -> bool:
+    """Whether no process works in a work folder; those that were killed may take a moment to end."""
+    if sys.platform == "win32":
+        # Its lock is a file that cannot be removed while it is open.
+        with suppress(FileNotFoundError, PermissionError):
+            (folder / "lock").unlink()
+        return not (folder / "lock").exists()
+    import fcntl
+
+    until = time.monotonic() + LET_GO_SECONDS
+    try:
+        with open(folder / "lock", "rb") as lock:
+            while True:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    return True
+                except BlockingIOError:
+                    if time.monotonic() > until:
+                        return False
+                    time.sleep(0.02)
+    except OSError:
+        return True

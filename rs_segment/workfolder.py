@@ -12,7 +12,6 @@ import json
 import os
 import shutil
 import sys
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -23,7 +22,6 @@ from .errors import DiskFullError, OptionError, OutputError, OutputExistsError
 IMAGES = {".tif", ".tiff", ".jpg", ".jpeg", ".jp2", ".png", ".img", ".vrt", ".asc", ".bil"}
 LEDGER = "RS_SEGMENT_LEDGER"
 """Names a file in which all processes of a job note what they make under hidden names, for whoever tidies up."""
-PARTIAL = ".partial"
 _PLAN, _LOCK, _PUBLISHING = "plan.json", "lock", "publishing"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _BUSY = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
@@ -88,7 +86,7 @@ class WorkFolder:
             OutputError: The folder cannot be made.
         """
         target = Path(target)
-        path = target.parent / f".{target.name}{PARTIAL}"
+        path = target.parent / f".{target.name}.partial"
         if not target.parent.is_dir():
             raise OutputError(f"{target.parent} is no folder; make it, or choose another place for {target.name}")
         note(path)
@@ -233,32 +231,9 @@ def sync_folder(folder: Path) -> None:
 def note(path: Path) -> None:
     """Write down what is made under a hidden name, where ``LEDGER`` says so."""
     if ledger := os.environ.get(LEDGER):
-        with open(ledger, "a", encoding="utf-8") as file:
+        # Tidiness is no reason to fail.
+        with suppress(OSError), open(ledger, "a", encoding="utf-8") as file:
             file.write(json.dumps(os.path.abspath(path)) + "\n")
-
-
-def sweep(ledger: str | Path, seconds: float = 0.5) -> None:
-    """Remove what a ledger notes and its processes have left; but not what another process works in.
-
-    Args:
-        ledger: The file.
-        seconds: How long to wait for a process that is about to end.
-    """
-    noted = dict.fromkeys(json.loads(line) for line in Path(ledger).read_text(encoding="utf-8").splitlines())
-    until = time.monotonic() + seconds
-    for path in map(Path, noted):
-        if path.suffix != PARTIAL:
-            with suppress(OSError):
-                path.unlink()
-        while path.is_dir():
-            try:
-                WorkFolder.open(path.with_name(path.name[1 : -len(PARTIAL)]), {}).close(keep=False)
-            except OutputExistsError:
-                if time.monotonic() > until:
-                    break
-                time.sleep(0.05)
-            except OSError:
-                break
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
