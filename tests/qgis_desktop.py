@@ -1,4 +1,4 @@
-"""A QGIS with a window, on a screen that nobody sees: a profile of its own, the plugin in it, and somebody who works there."""
+"""A QGIS with windows on a screen that nobody sees: a profile of its own, the plugin in it, and somebody at work."""
 
 from __future__ import annotations
 

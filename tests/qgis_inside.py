@@ -1,8 +1,8 @@
 """What does a person do in QGIS? This script does it, started by ``qgis --code``.
 
-DESK_ORDERS names a JSON list of orders; each is carried out by the function that ``do`` names, and answered by one line
-of JSON in the file that DESK_ANSWERS names. Functions are generators that yield what they wait for, so that the GUI thread
-is as free as it is for a person.
+DESK_ORDERS names a JSON list of orders; each is carried out by the function that ``do`` names, and answered by one
+line of JSON in the file that DESK_ANSWERS names. Functions are generators that yield what they wait for, so that the
+GUI thread is as free as it is for a person.
 """
 
 from __future__ import annotations
@@ -132,10 +132,19 @@ def log_of(dialog: Any) -> str:
     return ""
 
 
+def offered(provider: str) -> list[str]:
+    """The models that a dialog lists."""
+    predict = QgsApplication.processingRegistry().createAlgorithmById(f"{provider}:predict")
+    found: list[str] = predict.parameterDefinition("MODEL").metadata().get("widget_wrapper", {}).get("value_hints", [])
+    return found
+
+
 def algorithms(order: dict[str, Any]) -> Wait:
-    """The provider's algorithms, and whether each can run."""
-    yield lambda: QgsApplication.processingRegistry().providerById(order["provider"])
-    provider = QgsApplication.processingRegistry().providerById(order["provider"])
+    """The provider's algorithms, and whether each can run, once it knows the models that the engine has."""
+    registry = QgsApplication.processingRegistry()
+    yield lambda: registry.providerById(order["provider"])
+    yield lambda: order["model"] is None or order["model"] in offered(order["provider"])
+    provider = registry.providerById(order["provider"])
     answer(
         algorithms={a.name(): list(a.canExecute()) for a in provider.algorithms()},
         warning=provider.warningMessage(),
@@ -197,7 +206,9 @@ def cancel(order: dict[str, Any]) -> Wait:
     yield lambda: run.working or run.ended
     yield from pause(order.get("after", 0.2))
     cancelled = time.perf_counter()
-    run.task.cancel()
+    # QGIS deletes a task that has ended.
+    if not run.ended:
+        run.task.cancel()
     yield lambda: run.ended
     answer(**run.told(), seconds=(run.ended or 0) - cancelled)
 

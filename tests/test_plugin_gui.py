@@ -9,9 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import fake_provider
 import pytest
-import rasterio
 from fakes import make_pixels, make_scene
 from qgis_desktop import Desk, desk, engine, require, screen
 
@@ -66,7 +64,7 @@ def day(tmp_path_factory: pytest.TempPathFactory) -> Day:
 
     polygons, go_on = str(place / "one" / "a.gpkg"), place / "go on"
     orders = {
-        "algorithms": {"provider": "rssegment"},
+        "algorithms": {"provider": "rssegment", "model": "fake"},
         "dialog": {"algorithm": PREDICT, "parameters": {**job(scenes["a"], "one"), "POLYGONS": polygons}},
         "together": {"algorithm": PREDICT, "runs": [job(scene, "two") for scene in scenes.values()]},
         "cancel": {"algorithm": PREDICT, "parameters": job(large, "cancelled")},
