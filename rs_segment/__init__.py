@@ -25,6 +25,8 @@ from .shaping import Length, Shapes, Size
 from .tiles import Tile, TileGrid
 from .types import NODATA, UNCLASSIFIED, Compute, Outputs, Plan, Prediction, Predictor, Track, View
 from .vectorise import ClassPolygons, Polygonized, polygonize, polygonize_raster
+from .zonal import Zonal, zonal
+from .zonetable import ZoneTable
 
 __all__ = [
     "NODATA",
@@ -60,6 +62,8 @@ __all__ = [
     "TileGrid",
     "Track",
     "View",
+    "Zonal",
+    "ZoneTable",
     "batch",
     "compare_models",
     "evaluate_map",
@@ -71,4 +75,5 @@ __all__ = [
     "polygonize",
     "polygonize_raster",
     "segment",
+    "zonal",
 ]
