@@ -88,7 +88,8 @@ class Sight:
             outputs: What is wanted.
             track: Told of the progress.
         """
-        wanted = Wanted(outputs.confidence or outputs.polygons or outputs.min_confidence > 0, outputs.probabilities)
+        probable = bool(outputs.confidence or outputs.polygons or outputs.min_confidence > 0)
+        wanted = Wanted(probable, outputs.probabilities)
         # In blend mode the row above passes on what lies under both.
         above = {row - 1 for row in rows if row > 0} if self.mode == "blend" else set()
         looked = sorted({*rows, *above})
