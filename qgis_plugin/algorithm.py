@@ -14,12 +14,13 @@ from qgis.core import (
     QgsProcessingContext,
     QgsProcessingException,
     QgsProcessingFeedback,
-    QgsProcessingLayerPostProcessorInterface,
     QgsProcessingParameterDefinition,
     QgsProcessingParameterEnum,
     QgsProcessingParameterString,
+    QgsProcessingUtils,
     QgsVectorLayer,
 )
+from qgis.PyQt.QtCore import QThread
 from qgis.PyQt.QtGui import QIcon
 
 from .engine import EngineError, find
@@ -28,17 +29,6 @@ from .host import JobCanceled, JobFailed, Outcome, run
 
 ICONS = Path(__file__).parent / "icons"
 GROUPS = {"maps": "Class maps", "quality": "Accuracy and areas", "models": "Models", "engine": "Engine"}
-
-
-class _Styled(QgsProcessingLayerPostProcessorInterface):
-    """Gives a layer the style that lies in its data, which Processing passes over."""
-
-    def postProcessLayer(self, layer: Any, context: QgsProcessingContext, feedback: QgsProcessingFeedback) -> None:
-        layer.loadDefaultStyle()
-
-
-# QGIS does not own it: it has to live as long as QGIS.
-_STYLED = _Styled()
 
 
 class Algorithm(QgsProcessingAlgorithm):
@@ -60,6 +50,7 @@ class Algorithm(QgsProcessingAlgorithm):
     def __init__(self) -> None:
         super().__init__()
         self._options: dict[str, str] = {}
+        self._layers: dict[str, str] = {}
 
     def define(self) -> None:
         """Add the parameters and the outputs."""
@@ -180,13 +171,25 @@ class Algorithm(QgsProcessingAlgorithm):
         return os.path.abspath(place) if place else ""
 
     def load(self, path: str, name: str, context: QgsProcessingContext) -> str:
-        """The path; a layer that QGIS makes of it gets the style in its data, and a name that tells its scene."""
-        if path and context.willLoadLayerOnCompletion(path):
-            details = context.layerToLoadOnCompletionDetails(path)
-            if details.name == self.parameterDefinition(name).description():
-                details.name = f"{self.subject()}: {details.name}"
-            details.setPostProcessor(_STYLED)
+        """The path of the layer of a parameter, which QGIS may load when the run is over."""
+        self._layers[path] = name
         return path
+
+    def postProcessAlgorithm(self, context: QgsProcessingContext, feedback: QgsProcessingFeedback) -> dict[str, Any]:
+        """Give the layers that QGIS loads the style in their data, and names that tell their scene.
+
+        Processing itself passes over that style. A post-processor would come too late for the legend, and the context
+        deletes it.
+        """
+        for path, name in self._layers.items():
+            if context.willLoadLayerOnCompletion(path) and context.thread() == QThread.currentThread():
+                layer = QgsProcessingUtils.mapLayerFromString(path, context)
+                if layer is not None:
+                    layer.loadDefaultStyle()
+                details = context.layerToLoadOnCompletionDetails(path)
+                if details.name == self.parameterDefinition(name).description():
+                    details.name = f"{self.subject()}: {details.name}"
+        return {}
 
     def subject(self) -> str:
         """What the run is about, for the names of layers."""
@@ -268,7 +271,9 @@ class Algorithm(QgsProcessingAlgorithm):
         return self.SUMMARY
 
     def shortHelpString(self) -> str:
-        """The help beside the dialog: what it does, then every parameter."""
+        """The help beside the dialog: what it does, then every parameter, which a terminal lists by itself."""
+        if QgsApplication.platform() == "qgis_process":
+            return self.HELP
         told = [f"<p>{self.SUMMARY}</p>", *([f"<p>{self.HELP}</p>"] if self.HELP else [])]
         for definition in self.parameterDefinitions():
             if definition.help():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -69,14 +70,22 @@ def ask(engine: Engine, feedback: QgsFeedback | QgsTask | None = None) -> dict[s
     raise EngineError(no_answer(engine, tail))
 
 
-def refresh() -> None:
-    """Ask in the background, so that no window waits; what goes wrong is told when the engine is used."""
+def refresh(done: Callable[[], None] | None = None) -> None:
+    """Ask in the background, so that no window waits; what goes wrong is told when the engine is used.
+
+    Args:
+        done: Called in the thread of the windows when it is over.
+    """
 
     def work(task: QgsTask) -> None:
         with suppress(EngineError):
             ask(find(), task)
 
-    task = QgsTask.fromFunction("Asking the RS Segment engine", work)
+    def over(*_: Any) -> None:
+        if done is not None:
+            done()
+
+    task = QgsTask.fromFunction("Asking the RS Segment engine", work, on_finished=over)
     _tasks[:] = [task]
     QgsApplication.taskManager().addTask(task)
 

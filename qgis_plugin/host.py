@@ -255,7 +255,7 @@ def planned(plan: dict[str, Any]) -> str:
     if plan.get("width") and plan.get("height"):
         facts.append(f"{plan['width']} x {plan['height']} px")
     if plan.get("tiles"):
-        facts.append(f"{plan['tiles']} tiles")
+        facts.append("1 tile" if plan["tiles"] == 1 else f"{plan['tiles']} tiles")
     lines = [f"The same on the command line: {plan['command']}"] if plan.get("command") else []
     return "\n".join([*lines, *([", ".join(facts)] if facts else [])])
 

@@ -53,7 +53,7 @@ class Predict(Algorithm):
         self.add(
             QgsProcessingParameterBand("BANDS", "Bands", None, "INPUT", True, True),
             "--bidx",
-            "One for each band of the model, in the model's order. Empty: by the bands' names, or the first ones.",
+            "One for each band of the model, in the model's order. Empty: by the bands' names, or as they come.",
         )
         self.add(
             QgsProcessingParameterExtent("EXTENT", "Extent", None, True),

@@ -13,8 +13,9 @@ from .modelinfo import ModelInfo
 from .polygonize import Polygonize
 from .predict import Predict
 from .predictbatch import PredictBatch
+from .setupengine import SetUpEngine
 
-ALGORITHMS = (Predict, PredictBatch, Polygonize, ModelInfo, Doctor)
+ALGORITHMS = (Predict, PredictBatch, Polygonize, ModelInfo, Doctor, SetUpEngine)
 
 
 class RsSegmentProvider(QgsProcessingProvider):
