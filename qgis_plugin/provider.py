@@ -7,15 +7,18 @@ from qgis.PyQt.QtCore import pyqtSignal
 from qgis.PyQt.QtGui import QIcon
 
 from .algorithm import ICONS
+from .classstats import ClassStats
 from .doctor import Doctor
 from .engine import EngineError, find
+from .evaluate import Evaluate
 from .modelinfo import ModelInfo
 from .polygonize import Polygonize
 from .predict import Predict
 from .predictbatch import PredictBatch
 from .setupengine import SetUpEngine
+from .train import Train
 
-ALGORITHMS = (Predict, PredictBatch, Polygonize, ModelInfo, Doctor, SetUpEngine)
+ALGORITHMS = (Predict, PredictBatch, Polygonize, Evaluate, ClassStats, Train, ModelInfo, Doctor, SetUpEngine)
 
 
 class RsSegmentProvider(QgsProcessingProvider):
