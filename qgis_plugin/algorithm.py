@@ -45,6 +45,7 @@ class Algorithm(QgsProcessingAlgorithm):
     TAGS: tuple[str, ...] = ()
     SUMMARY = ""
     HELP = ""
+    CANCELED = "canceled; nothing was written"
     NEEDS_ENGINE = True
 
     def __init__(self) -> None:
@@ -136,7 +137,7 @@ class Algorithm(QgsProcessingAlgorithm):
             return self.work(parameters, context, feedback)
         except JobCanceled:
             if QgsApplication.platform() == "qgis_process":
-                raise QgsProcessingException("canceled; nothing was written") from None
+                raise QgsProcessingException(self.CANCELED) from None
             return {}
         except (EngineError, JobFailed) as error:
             raise self._failure(str(error)) from None

@@ -23,7 +23,6 @@ from qgis.core import (
     QgsRasterBlockFeedback,
     QgsRasterDataProvider,
     QgsRasterFileWriter,
-    QgsRasterInterface,
     QgsRasterLayer,
     QgsRasterPipe,
     QgsRectangle,
@@ -31,6 +30,8 @@ from qgis.core import (
 )
 
 MOST_PIXELS = 100_000_000
+NEARLY = 1e-6
+"""Of a pixel: what rounding makes of a whole number."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ class Raster:
                 f"{self.name} is no file that the engine can read (it comes from “{provider.name()}”): "
                 "choose an extent, and only that part is written to a temporary GeoTIFF; or save the layer to a file"
             )
-        columns, rows = self._size(extent, pixel)
+        extent, columns, rows = self._grid(extent, pixel)
         if columns * rows > MOST_PIXELS:
             raise QgsProcessingException(
                 f"{self.name} is no file, and the extent would be {columns} x {rows} px; at most "
@@ -118,24 +119,32 @@ class Raster:
         feedback.canceled.connect(watch.cancel)
         writer = QgsRasterFileWriter(path)
         problem = writer.writeRaster(pipe, columns, rows, extent, self.crs, context.transformContext(), watch)
-        if int(problem) != 0 and not feedback.isCanceled():
+        # In QGIS 3 it is a number, in QGIS 4 an enumeration.
+        if getattr(problem, "value", problem) != 0 and not feedback.isCanceled():
             raise QgsProcessingException(f"{self.name} cannot be written to {path}; save the layer to a GeoTIFF first")
         return path
 
-    def _size(self, extent: QgsRectangle, pixel: float | None) -> tuple[int, int]:
+    def _grid(self, extent: QgsRectangle, pixel: float | None) -> tuple[QgsRectangle, int, int]:
+        """(extent, columns, rows) of what is exported: whole pixels of the layer, where it has such."""
         provider = self.provider
-        sized = int(provider.capabilities()) & int(QgsRasterInterface.Capability.Size) and provider.xSize() > 0
         if pixel:
-            across = down = pixel
-        elif sized:
-            across = provider.extent().width() / provider.xSize()
-            down = provider.extent().height() / provider.ySize()
-        else:
+            columns, rows = math.ceil(extent.width() / pixel), math.ceil(extent.height() / pixel)
+            left, top = extent.xMinimum(), extent.yMaximum()
+            return QgsRectangle(left, top - rows * pixel, left + columns * pixel, top), columns, rows
+        if provider.xSize() <= 0:
             raise QgsProcessingException(
                 f"{self.name} is no file and has no pixels of its own: "
                 "say how large they are to be with “Pixel size of layers that are no files”"
             )
-        return max(1, math.ceil(extent.width() / across)), max(1, math.ceil(extent.height() / down))
+        whole = provider.extent()
+        across, down = whole.width() / provider.xSize(), whole.height() / provider.ySize()
+        part = extent.intersect(whole)
+        first_column = math.floor((part.xMinimum() - whole.xMinimum()) / across + NEARLY)
+        first_row = math.floor((whole.yMaximum() - part.yMaximum()) / down + NEARLY)
+        columns = math.ceil((part.xMaximum() - whole.xMinimum()) / across - NEARLY) - first_column
+        rows = math.ceil((whole.yMaximum() - part.yMinimum()) / down - NEARLY) - first_row
+        left, top = whole.xMinimum() + first_column * across, whole.yMaximum() - first_row * down
+        return QgsRectangle(left, top - rows * down, left + columns * across, top), columns, rows
 
 
 def raster_path(layer: QgsRasterLayer) -> str:
@@ -219,7 +228,8 @@ class Vector:
                 feature = _cut(feature, within)
             if not writer.addFeature(feature):
                 break
-        problem = writer.errorMessage() if int(writer.hasError()) else ""
+        fine = writer.hasError() == QgsVectorFileWriter.WriterError.NoError
+        problem = "" if fine else writer.errorMessage()
         # The file is whole only when the writer is gone.
         del writer
         if problem:

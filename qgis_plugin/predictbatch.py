@@ -35,6 +35,7 @@ class PredictBatch(Algorithm):
 
     NAME = "predictbatch"
     TITLE = "Class maps of many rasters"
+    CANCELED = "canceled; the scenes that are done stay, and running it again goes on"
     TAGS = ("predict", "batch", "folder", "archive", "resume", "many", "inference", "u-net")
     SUMMARY = "Class maps of many raster layers, or of all images in a folder, into one folder."
     HELP = (

@@ -214,6 +214,9 @@ def provenance(sight: Sight, predictor: Predictor, plan: Plan, outputs: Outputs)
         "tta": plan.tta,
         "precision": predictor.precision,
         **written,
+        # Under which names is no matter.
+        "confidence": bool(outputs.confidence),
+        "polygons": bool(outputs.polygons),
     }
 
 
