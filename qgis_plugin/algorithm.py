@@ -209,7 +209,10 @@ class Algorithm(QgsProcessingAlgorithm):
         Args:
             fields: Names and types, as in the address of a memory layer: "value:integer,class:string".
         """
-        described = QgsVectorLayer("None?" + "&".join(f"field={f}" for f in fields.split(",")), "", "memory")
+        # Without a size QGIS rounds to five decimals.
+        sized = fields.replace("double", "double(0;0)").split(",")
+        address = "None?" + "&".join(f"field={f.replace(';', ',')}" for f in sized)
+        described = QgsVectorLayer(address, "", "memory")
         sink, place = self.parameterAsSink(
             parameters, name, context, described.fields(), described.wkbType(), described.crs()
         )

@@ -24,6 +24,7 @@ from .algorithm import Algorithm, choice, text
 from .host import Outcome
 from .layers import Raster, Vector, place
 from .parameters import number
+from .trainingset import label
 
 COLUMNS = ("value", "name", "reference_pixels", "predicted_pixels", "iou", "precision", "recall", "f1")
 FIELDS = (
@@ -187,7 +188,7 @@ class Evaluate(Algorithm):
                 *(["--layer", polygons.layer] if polygons.layer else []),
                 *(["--field", field] if field else []),
             ]
-        cells = [str(cell).strip() for cell in self.parameterAsMatrix(parameters, "MATCHES", context)]
+        cells = [label(cell) for cell in self.parameterAsMatrix(parameters, "MATCHES", context)]
         matches = [f"{its}={mine}" for its, mine in zip(cells[::2], cells[1::2]) if its and mine]
         self.html = self.parameterAsFileOutput(parameters, "HTML", context) if parameters.get("HTML") else ""
         return [
