@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .command import Command, Told, answer, not_empty
+from .command import Command, answer, not_empty
 
 if TYPE_CHECKING:
     from rs_segment import Scene
@@ -40,7 +40,7 @@ def info(scene: str, model: str | None, bidx: str | None, as_json: bool) -> None
             told["model"] = {"name": model, "fits": refusal is None, "reason": refusal and str(refusal)}
     answer(told, text(told), as_json, err=False)
     if refusal is not None:
-        raise Told(str(refusal), refusal.exit_code)
+        raise refusal
 
 
 def describe(scene: Scene) -> dict[str, Any]:

@@ -68,16 +68,17 @@ def done(job: list[str], host: Host) -> tuple[str, dict[str, Any], int]:
 
 def sentence(error: BaseException, job: list[str]) -> dict[str, Any]:
     """What went wrong, as an event tells it."""
-    cause, said = error, error if isinstance(error, click.ClickException) else told(error)
+    kind = type(error).__name__
+    said = error if isinstance(error, click.ClickException) else told(error)
     if isinstance(error, Told):
-        cause = error.__context__ or error
+        kind = "RsSegmentError" if error.__context__ is None else type(error.__context__).__name__
     elif said is not error:
         traceback.print_exception(error)
     message = said.format_message()
     hint = message.rpartition("; ")[2] if "; " in message else ""
     if isinstance(error, click.UsageError):
         hint = f"rs-segment {job[0]} --help lists what there is"
-    return {"code": said.exit_code, "kind": type(cause).__name__, "message": message, "hint": hint}
+    return {"code": said.exit_code, "kind": kind, "message": message, "hint": hint}
 
 
 def heed(orders: IO[bytes], host: Host) -> None:

@@ -20,6 +20,7 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -41,6 +42,10 @@ _CANCEL = b""
 _RUN = "from rs_segment_cli.job import run; run()"
 
 
+Heard = SimpleQueue[tuple[str, bytes]]
+"""Who said something, and the line; signals may put into it whatever else goes on."""
+
+
 class Refused(ValueError):
     """A line that is no job, in a sentence."""
 
@@ -55,18 +60,27 @@ def worker(hello: bool) -> None:
 
         host.say("hello", **greeting(), **handshake())
         return
-    sys.exit(serve(host, moved(0, "rb")))
+    orders, heard = moved(0, "rb"), Heard()
+    for name in ("SIGTERM", "SIGINT", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), lambda *_: heard.put(("host", _CANCEL)))
+    sys.exit(serve(host, orders, heard))
+
+
+@cache
+def number() -> str:
+    """The version of the engine."""
+    try:
+        return version("rs-segment")
+    except PackageNotFoundError:
+        return "unknown"
 
 
 def greeting() -> dict[str, Any]:
     """Who speaks."""
-    try:
-        number = version("rs-segment")
-    except PackageNotFoundError:
-        number = "unknown"
     return {
         "protocol": PROTOCOL,
-        "version": number,
+        "version": number(),
         "python": platform.python_version(),
         "executable": sys.executable,
     }
@@ -88,18 +102,15 @@ def moved(descriptor: int, mode: str) -> IO[bytes]:
     return file
 
 
-def serve(host: Host, orders: IO[bytes]) -> int:
+def serve(host: Host, orders: IO[bytes], heard: Heard) -> int:
     """Do the job that is ordered; returns the exit code.
 
     Args:
         host: Is told of it.
         orders: Lines from the host; their end means that the host is no more.
+        heard: Takes those, and lines from the job.
     """
-    heard: SimpleQueue[tuple[str, bytes]] = SimpleQueue()
     threading.Thread(target=listen, args=("host", orders, heard), daemon=True).start()
-    for name in ("SIGTERM", "SIGINT", "SIGHUP"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), lambda *_: heard.put(("host", _CANCEL)))
     try:
         host.say("hello", **greeting())
         _, line = heard.get()
@@ -120,7 +131,7 @@ def serve(host: Host, orders: IO[bytes]) -> int:
         return DEVICE
 
 
-def listen(who: str, lines: IO[bytes], heard: SimpleQueue[tuple[str, bytes]]) -> None:
+def listen(who: str, lines: IO[bytes], heard: Heard) -> None:
     """Hear all lines of somebody, then an empty one."""
     try:
         while line := lines.readline(LONGEST_LINE + 1 if who == "host" else -1):
@@ -159,7 +170,7 @@ def parse(line: bytes) -> list[str]:
     protocol, job = said.get("protocol"), said.get("job")
     if type(protocol) is not int or protocol != PROTOCOL:
         raise Refused(
-            f"this is rs-segment {greeting()['version']}, which speaks protocol {PROTOCOL}, not {protocol!r:.60}; "
+            f"this is rs-segment {number()}, which speaks protocol {PROTOCOL}, not {protocol!r:.60}; "
             "install the engine and the host program in versions that go together"
         )
     if not isinstance(job, list) or not job or not all(isinstance(word, str) for word in job):
@@ -181,7 +192,7 @@ class Overseer:
         heard: Lines from the host, and from the job.
     """
 
-    def __init__(self, host: Host, heard: SimpleQueue[tuple[str, bytes]]) -> None:
+    def __init__(self, host: Host, heard: Heard) -> None:
         self._host, self._heard = host, heard
         self._end = b""
         self._deadline: float | None = None
