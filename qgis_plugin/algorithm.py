@@ -29,6 +29,14 @@ from .host import JobCanceled, JobFailed, Outcome, run
 
 ICONS = Path(__file__).parent / "icons"
 GROUPS = {"maps": "Class maps", "quality": "Accuracy and areas", "models": "Models", "engine": "Engine"}
+# What algorithms make options of by themselves, wherever they have such a parameter.
+ELSEWHERE = {
+    "-o": "OUTPUT",
+    "--model": "MODEL",
+    "--aoi": "AOI",
+    "--confidence-file": "CONFIDENCE",
+    "--polygons-file": "POLYGONS",
+}
 
 
 class Algorithm(QgsProcessingAlgorithm):
@@ -106,7 +114,7 @@ class Algorithm(QgsProcessingAlgorithm):
         for name, option in self._options.items():
             definition = self.parameterDefinition(name)
             value = parameters.get(name)
-            if value is None or value == "" or value == definition.defaultValue():
+            if value in (None, "", []) or value == definition.defaultValue():
                 continue
             kind = definition.type()
             if kind == "boolean":
@@ -126,7 +134,10 @@ class Algorithm(QgsProcessingAlgorithm):
         self, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback
     ) -> bool:
         """See ``prepare_job``."""
-        self.prepare_job(parameters, context)
+        try:
+            self.prepare_job(parameters, context)
+        except QgsProcessingException as error:
+            raise self._failure(str(error)) from None
         return True
 
     def processAlgorithm(
@@ -238,11 +249,12 @@ class Algorithm(QgsProcessingAlgorithm):
 
     def _failure(self, sentence: str) -> QgsProcessingException:
         """An exception with the sentence, which says what options are called here, and a word to the windows."""
+        known = {**ELSEWHERE, **{option: name for name, option in self._options.items()}}
         named = {}
         for option in re.findall(r"(?<![\w-])--?[a-z][a-z-]*", sentence):
-            for name, own in self._options.items():
-                if own == option:
-                    named[option] = self.parameterDefinition(name).description()
+            definition = self.parameterDefinition(known.get(option, ""))
+            if definition is not None:
+                named[option] = definition.description()
         if named:
             sentence += " (" + ", ".join(f"{o} is “{d}” here" for o, d in named.items()) + ")"
         provider = self.provider()

@@ -16,7 +16,6 @@ from .engine import Engine, EngineError, environment, find
 from .host import START_MS, STEP_MS, TAIL, no_answer, refuse_protocol
 
 PATIENCE_SECONDS = 180.0
-DEVICES = ("auto", "cpu", "cuda", "mps")
 DEFAULT_MODEL = "dubai-landcover"
 
 # QGIS deletes tasks that nobody holds.
@@ -91,15 +90,14 @@ def refresh(done: Callable[[], None] | None = None) -> None:
 
 
 def models() -> list[str]:
-    """Names of the engine's models, as far as they are known."""
-    names = [str(m["name"]) for m in (cached() or {}).get("models", []) if "name" in m]
-    return names or [DEFAULT_MODEL]
+    """Names of the engine's models; none where they are not known yet."""
+    return [str(m["name"]) for m in (cached() or {}).get("models", []) if "name" in m]
 
 
 def devices() -> list[str]:
-    """What a user may choose to compute on, as far as it is known."""
+    """What a user may choose to compute on; nothing where it is not known yet."""
     ids = [str(d["id"]) for d in (cached() or {}).get("devices", []) if "id" in d]
-    return ["auto", *ids] if ids else list(DEVICES)
+    return ["auto", *ids] if ids else []
 
 
 def _file() -> str:

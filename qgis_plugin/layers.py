@@ -277,6 +277,8 @@ def asked(
     if parameters.get("EXTENT") in (None, ""):
         return None
     extent = algorithm.parameterAsExtent(parameters, "EXTENT", context, raster.crs)
+    if extent.isNull():
+        return None
     if not raster.extent.intersects(extent):
         raise QgsProcessingException(
             f"the extent ({_rounded(extent)}) does not meet {raster.name} ({_rounded(raster.extent)}); "

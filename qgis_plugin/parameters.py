@@ -15,7 +15,7 @@ def add_model(algorithm: Algorithm, parent: str = "") -> None:
     algorithm.add(
         text("MODEL", "Model", handshake.DEFAULT_MODEL, False, handshake.models()),
         "",
-        "Name of a model that the engine has, or the path of a model folder. “Model card” tells what a model reads.",
+        "One that the engine has; “Model folder” takes any other. “Model card” tells what a model reads.",
     )
     algorithm.add(
         QgsProcessingParameterFile(
