@@ -23,7 +23,7 @@ PLUGIN = HERE.parent / "qgis_plugin"
 PATH = "/usr/local/bin:/usr/bin:/bin"
 PROFILE = Path(".local/share/QGIS/QGIS3/profiles/default")
 NEEDED = ("qgis", "Xvfb")
-PATIENCE = 120
+PATIENCE = 300
 
 
 def require() -> None:

@@ -22,41 +22,50 @@ from qgis.core import (
     QgsProcessingFeedback,
     QgsProject,
     QgsRasterLayer,
+    QgsTask,
 )
 from qgis.PyQt.QtCore import Qt, QTimer
 from qgis.PyQt.QtWidgets import QApplication, QMessageBox, QPlainTextEdit, QTextBrowser, QTextEdit
 from qgis.utils import iface
 
 Wait = Iterator[Callable[[], Any]]
-PATIENCE = 120
+PATIENCE = 240
+
+
+def queued() -> float:
+    """Seconds for which this thread has been ready to go on, and the machine had no core for it."""
+    with open("/proc/thread-self/schedstat", encoding="ascii") as source:
+        return int(source.read().split()[1]) / 1e9
 
 
 class Meter:
-    """How long the GUI thread was deaf: gaps between the beats of a timer."""
+    """How long the GUI thread was deaf: gaps between the beats of a timer, less the time in which it had no core."""
 
     def __init__(self) -> None:
         self.timer = QTimer()
         self.timer.setTimerType(Qt.TimerType.PreciseTimer)
         self.timer.setInterval(5)
         self.timer.timeout.connect(self.beat)
-        self.gaps: list[tuple[float, float]] = []
+        self.gaps: list[tuple[float, float, float]] = []
 
     def start(self) -> None:
         self.gaps.clear()
         self.began = self.last = time.perf_counter()
+        self.waited = queued()
         self.timer.start()
 
     def beat(self) -> None:
-        now = time.perf_counter()
-        self.gaps.append((now - self.last, self.last - self.began))
-        self.last = now
+        now, waited = time.perf_counter(), queued()
+        gap = now - self.last
+        self.gaps.append((gap - (waited - self.waited), gap, self.last - self.began))
+        self.last, self.waited = now, waited
 
     def stop(self) -> list[dict[str, int]]:
-        """The longest gaps, and when they were, in milliseconds."""
+        """The longest stalls, with the time that passed, and when that was, in milliseconds."""
         self.timer.stop()
         self.beat()
         worst = sorted(self.gaps, reverse=True)[:8]
-        return [{"ms": round(1000 * gap), "at_ms": round(1000 * at)} for gap, at in worst]
+        return [{"ms": round(1000 * s), "passed_ms": round(1000 * p), "at_ms": round(1000 * at)} for s, p, at in worst]
 
 
 METER = Meter()
@@ -143,7 +152,7 @@ def algorithms(order: dict[str, Any]) -> Wait:
     """The provider's algorithms, and whether each can run, once it knows the models that the engine has."""
     registry = QgsApplication.processingRegistry()
     yield lambda: registry.providerById(order["provider"])
-    yield lambda: order["model"] is None or order["model"] in offered(order["provider"])
+    yield lambda: "model" not in order or order["model"] in offered(order["provider"])
     provider = registry.providerById(order["provider"])
     answer(
         algorithms={a.name(): list(a.canExecute()) for a in provider.algorithms()},
@@ -196,8 +205,10 @@ def together(order: dict[str, Any]) -> Wait:
     """Algorithms at the same time, each in a task of its own."""
     METER.start()
     runs = [Run(order["algorithm"], parameters) for parameters in order["runs"]]
+    yield lambda: any(run.ended for run in runs) or all(run.task.status() == QgsTask.TaskStatus.Running for run in runs)
+    at_once = not any(run.ended for run in runs)
     yield lambda: all(run.ended for run in runs)
-    answer(runs=[run.told() for run in runs], stalls=METER.stop())
+    answer(at_once=at_once, runs=[run.told() for run in runs], stalls=METER.stop())
 
 
 def cancel(order: dict[str, Any]) -> Wait:

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import rasterio
 from fakes import make_pixels, make_scene
 from qgis_desktop import Desk, desk, engine, require, screen
 
@@ -64,7 +66,7 @@ def day(tmp_path_factory: pytest.TempPathFactory) -> Day:
 
     polygons, go_on = str(place / "one" / "a.gpkg"), place / "go on"
     orders = {
-        "algorithms": {"provider": "rssegment", "model": "fake"},
+        "algorithms": {"provider": "rssegment"},
         "dialog": {"algorithm": PREDICT, "parameters": {**job(scenes["a"], "one"), "POLYGONS": polygons}},
         "together": {"algorithm": PREDICT, "runs": [job(scene, "two") for scene in scenes.values()]},
         "cancel": {"algorithm": PREDICT, "parameters": job(large, "cancelled")},
@@ -121,20 +123,21 @@ def test_the_log_tells_device_tiles_and_the_command(day: Day) -> None:
 
 
 def test_the_class_raster_is_the_one_of_the_command_line(day: Day) -> None:
-    assert (day.place / "one" / "a.tif").read_bytes() == day.alone["a"]
+    with rasterio.open(day.place / "one" / "a.tif") as one, rasterio.open(day.place / "a_alone.tif") as alone:
+        np.testing.assert_array_equal(one.read(), alone.read())
 
 
 def test_the_windows_answer_while_a_scene_runs(day: Day) -> None:
     stalls = day.told["dialog"]["stalls"]
     print(f"longest stalls of the GUI thread: {stalls[:3]}")
-    # 100 ms is what people notice, and tests/benchmarks/qgis_stall.py measures; a busy machine has stalls of its own.
-    assert stalls[0]["ms"] < 1500
+    # Less than 100 is asked for, and measured by tests/benchmarks/qgis_stall.py; machines of tests are slow and busy.
+    assert stalls[0]["ms"] < 1000
 
 
 def test_two_runs_at_once_do_not_mix(day: Day) -> None:
+    assert day.told["together"]["at_once"]
     first, second = day.told["together"]["runs"]
     assert (first["ok"], second["ok"]) == (True, True), (first["log"], second["log"])
-    assert max(first["working"], second["working"]) < min(first["ended"], second["ended"])
     for name, alone in day.alone.items():
         assert (day.place / "two" / f"{name}.tif").read_bytes() == alone
 
