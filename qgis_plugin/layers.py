@@ -41,7 +41,7 @@ class Raster:
     Args:
         name: What people call it.
         path: What the engine opens; "" where only QGIS can read the layer.
-        crs: The CRS that its data says it has.
+        crs: Its CRS in QGIS, which may be one that somebody has given it there.
         extent: In that CRS.
         upside_down: Whether y is a row below 0 in QGIS and above it in the engine, as it is without any georeference.
         provider: What reads it in QGIS, where that is needed.
@@ -62,7 +62,7 @@ class Raster:
         nowhere = QgsRectangle(0, -layer.height(), layer.width(), 0)
         upside_down = not provider.crs().isValid() and extent == nowhere
         copy = None if path else provider.clone()
-        return cls(layer.name(), path, provider.crs(), extent, upside_down, copy)
+        return cls(layer.name(), path, layer.crs(), extent, upside_down, copy)
 
     def file(self) -> str:
         """What the engine opens.
