@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from qgis.core import QgsProcessingFeedback
-from qgis.PyQt.QtCore import QProcess
+from qgis.core import QgsApplication, QgsProcessingFeedback
+from qgis.PyQt.QtCore import QCoreApplication, QProcess
 
 from .engine import ADVICE, Engine, EngineError, environment
 
@@ -85,6 +85,7 @@ class _Host:
         self._last: dict[str, Any] | None = None
         self._canceled_at: float | None = None
         self._told = 0.0
+        self._alone = QgsApplication.platform() == "qgis_process"
         self._process = QProcess()
         self._process.setProcessEnvironment(environment())
         self._process.setProgram(engine.program)
@@ -141,6 +142,9 @@ class _Host:
             alive = self._process.state() != QProcess.ProcessState.NotRunning
             if alive:
                 self._process.waitForReadyRead(STEP_MS)
+            if self._alone:
+                # It hears of Ctrl-C by an event.
+                QCoreApplication.processEvents()
             self._tail = (self._tail + bytes(self._process.readAllStandardError()))[-TAIL:]
             self._buffer += bytes(self._process.readAllStandardOutput())
             *lines, self._buffer = self._buffer.split(b"\n")
