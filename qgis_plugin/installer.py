@@ -9,8 +9,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from qgis.core import QgsProcessingFeedback
-from qgis.PyQt.QtCore import QProcess, QProcessEnvironment
+from qgis.core import QgsApplication, QgsProcessingFeedback
+from qgis.PyQt.QtCore import QCoreApplication, QProcess, QProcessEnvironment
 
 from .engine import environment
 from .host import START_MS, STEP_MS, JobCanceled, JobFailed
@@ -130,8 +130,11 @@ def watch(
     process.start(program, ["-I", CHILD, *module])
     if not process.waitForStarted(START_MS):
         raise JobFailed(f"{program} does not start: {process.errorString()}", 1)
-    alive = True
+    alive, alone = True, QgsApplication.platform() == "qgis_process"
     while alive:
+        if alone:
+            # It hears of Ctrl-C by an event.
+            QCoreApplication.processEvents()
         alive = process.state() != QProcess.ProcessState.NotRunning
         if feedback.isCanceled():
             _end(process)
