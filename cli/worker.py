@@ -41,7 +41,6 @@ LONGEST_LINE = 2**20
 _CANCEL = b""
 _RUN = "from rs_segment_cli.job import run; run()"
 
-
 Heard = SimpleQueue[tuple[str, bytes]]
 """Who said something, and the line; signals may put into it whatever else goes on."""
 
@@ -286,8 +285,8 @@ def begin(job: Sequence[str], ledger: str) -> subprocess.Popen[bytes]:
 def end(process: subprocess.Popen[bytes]) -> None:
     """End a process with all that it has started."""
     if sys.platform == "win32":
-        told = ["taskkill", "/F", "/T", "/PID", str(process.pid)]
-        subprocess.run(told, capture_output=True, check=False)
+        with suppress(OSError):
+            subprocess.run(["taskkill", "/F", "/T", "/PID", str(process.pid)], capture_output=True, check=False)
         process.kill()
         return
     try:

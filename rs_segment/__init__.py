@@ -23,7 +23,7 @@ from .scene import Chip, Scene
 from .segment import segment
 from .shaping import Length, Shapes, Size
 from .tiles import Tile, TileGrid
-from .types import NODATA, UNCLASSIFIED, Compute, Outputs, Plan, Prediction, Predictor, Track, View
+from .types import NODATA, UNCLASSIFIED, Compute, Outlook, Outputs, Plan, Prediction, Predictor, Track, View
 from .vectorise import ClassPolygons, Polygonized, polygonize, polygonize_raster
 from .zonal import Zonal, zonal
 from .zonetable import ZoneTable
@@ -42,6 +42,7 @@ __all__ = [
     "GeoBox",
     "Length",
     "ModelCard",
+    "Outlook",
     "Outputs",
     "Pick",
     "Plan",

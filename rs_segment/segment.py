@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, closing
 from itertools import chain
 from pathlib import Path
@@ -65,7 +65,7 @@ def segment(
         try:
             parts = kept(targets.classes, decided) if outputs.resume else ()
             left = [r for r in sight.rows_below(products.rows_done) if not any(r in part.rows for part in parts)]
-            begin(outlook(sight, predictor, len(left)))
+            begin(outlook(sight, predictor, left))
             fresh = stack.enter_context(closing(sight.predict(predictor, left, compute, outputs, track)))
             with Sink(products.write, QUEUE, "write") as raster, Sink(products.draw, QUEUE, "polygons") as polygons:
                 for band in chain(products.replay(), joined(parts, fresh, products.rows_done)):
@@ -128,10 +128,10 @@ def segment_part(
                 keep(share, rows, sight.span(rows), bands, decided)
 
 
-def outlook(sight: Sight, predictor: Predictor, rows: int) -> Outlook:
-    """What is known of a run over so many rows of tiles."""
+def outlook(sight: Sight, predictor: Predictor, rows: Collection[int]) -> Outlook:
+    """What is known of a run over some rows of tiles."""
     height, width = sight.whole.geobox.shape
-    tiles, size = rows * sight.grid.cols, sight.grid.size
+    tiles, size = len(sight.looked(rows)) * sight.grid.cols, sight.grid.size
     return Outlook(predictor.card.name, predictor.device, predictor.precision, width, height, tiles, size, sight.mode)
 
 

@@ -76,6 +76,11 @@ class Sight:
         ends = (self.span(range(row + 1)).height for row in range(self.grid.rows))
         return range(sum(end <= done for end in ends), self.grid.rows)
 
+    def looked(self, rows: Collection[int]) -> list[int]:
+        """The rows of tiles that are looked at for some: in blend mode the one above passes on what lies under both."""
+        above = {row - 1 for row in rows if row > 0} if self.mode == "blend" else set()
+        return sorted({*rows, *above})
+
     def predict(
         self, predictor: Predictor, rows: Collection[int], compute: Compute, outputs: Outputs, track: Track
     ) -> Generator[Band, None, None]:
@@ -90,9 +95,7 @@ class Sight:
         """
         probable = bool(outputs.confidence or outputs.polygons or outputs.min_confidence > 0)
         wanted = Wanted(probable, outputs.probabilities)
-        # In blend mode the row above passes on what lies under both.
-        above = {row - 1 for row in rows if row > 0} if self.mode == "blend" else set()
-        looked = sorted({*rows, *above})
+        looked = self.looked(rows)
         tiles = [self.grid[row, col] for row in looked for col in range(self.grid.cols)]
         looks = ahead(looker(self), tiles, readers(compute, self.seen), depth=2 * predictor.batch + 1)
         with closing(looks):
