@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from qgis.core import QgsSettings
 from qgis.gui import QgsFileWidget, QgsOptionsPageWidget, QgsOptionsWidgetFactory
 from qgis.PyQt.QtWidgets import QFormLayout, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
@@ -72,7 +74,9 @@ class Page(QgsOptionsPageWidget):
 
     def told(self) -> None:
         """Show what is known now."""
-        self._standing.setText(standing())
+        # By now the page may be closed.
+        with suppress(RuntimeError):
+            self._standing.setText(standing())
 
     def set_up(self) -> None:
         """Open the dialog of ``rssegment:setupengine``."""
