@@ -66,13 +66,14 @@ class Host:
     def track(self, items: Iterable[T], total: int, label: str) -> Iterator[T]:
         """The ``Track`` that tells the host: pixels, tiles, seconds left."""
         started, done = time.monotonic(), 0
-        self.progress(label, 0, total, eta_s=None, tiles_done=0)
+        tiles = label == "segment"
+        self.progress(label, 0, total, eta_s=None, **({"tiles_done": 0} if tiles else {}))
         for count, item in enumerate(items, start=1):
             yield item
             done += item.work
             left = (time.monotonic() - started) * (total - done) / max(done, 1)
-            note = {"note": item.note} if hasattr(item, "note") else {}
-            self.progress(label, done, total, eta_s=round(left, 1), tiles_done=count, **note)
+            more = {"tiles_done": count} if tiles else {"note": item.note} if hasattr(item, "note") else {}
+            self.progress(label, done, total, eta_s=round(left, 1), **more)
 
 
 class Lines(io.TextIOBase):

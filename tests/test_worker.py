@@ -6,6 +6,7 @@ import io
 import json
 import os
 import random
+import re
 import shlex
 import signal
 import subprocess
@@ -27,8 +28,9 @@ from fakes import COLORS, make_scene
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from rs_segment.errors import CancelledError
 from rs_segment_cli import main
-from rs_segment_cli.host import Host
+from rs_segment_cli.host import Host, Lines
 from rs_segment_cli.worker import ENDS, JOBS, Heard, serve
 
 SOON = 8.0
@@ -216,6 +218,28 @@ def test_the_whole_hello_tells_devices_models_and_problems() -> None:
     assert fake["classes"][1] == {"value": 1, "name": "class 1", "color": COLORS[1]}
     assert {"dubai-landcover", "fake"} <= {model["name"] for model in hello["models"]}
     assert isinstance(hello["problems"], list)
+
+
+@settings(deadline=None)
+@given(st.lists(st.text(st.sampled_from("ab \r\n\u00e9\ud800"), max_size=9)))
+def test_a_line_is_told_once_wherever_its_text_is_cut(texts: list[str]) -> None:
+    told = io.BytesIO()
+    stream = Lines(Host(told))
+    for text in (*texts, "\n"):
+        stream.write(text)
+    messages = [json.loads(line)["message"] for line in told.getvalue().splitlines()]
+    assert messages == [line.rstrip() for line in re.split("[\r\n]", "".join(texts)) if line.strip()]
+
+
+def test_progress_is_told_at_most_five_times_a_second() -> None:
+    told = io.BytesIO()
+    host, started = Host(told), time.monotonic()
+    while time.monotonic() - started < 0.7:
+        host.progress("segment", 1, 2)
+    assert 1 <= len(told.getvalue().splitlines()) <= 5
+    host.stop.set()
+    with pytest.raises(CancelledError):
+        host.progress("segment", 2, 2)
 
 
 # A job is a command line.
