@@ -13,7 +13,8 @@ from .managed import managed_python
 
 SETTING = "rs_segment/engine_python"
 VARIABLE = "RS_SEGMENT_PYTHON"
-ADVICE = "run “Set up the engine” of the RS Segment tools, or name its Python in the plug-in's settings"
+PAGE = "Settings > Options > RS Segment"
+ADVICE = f"run “Set up the engine” of the RS Segment tools, or name its Python in {PAGE}"
 
 # What QGIS, its launcher or an environment around it sets for Python, GDAL, PROJ and Qt would break another Python's.
 FOREIGN_PREFIXES = ("PYTHON", "PIP_", "CONDA_", "QT_", "QGIS_", "DYLD_", "OSGEO4W_", "PYENV_", "_PYI_")
@@ -51,11 +52,13 @@ class Engine:
         program: The path of a Python, or of ``rs-segment``.
         arguments: What stands before a command.
         source: Where it was found, for people.
+        advice: What to do where it is not what it should be: what was found first has to go first.
     """
 
     program: str
     arguments: tuple[str, ...]
     source: str
+    advice: str = ADVICE
 
     def __str__(self) -> str:
         return f"{self.program} ({self.source})"
@@ -96,15 +99,16 @@ def _inside(path: str, folder: str) -> bool:
 
 
 def _set() -> Engine | None:
-    return _python(str(QgsSettings().value(SETTING, "") or ""), "the plug-in's setting")
+    return _python(str(QgsSettings().value(SETTING, "") or ""), "the setting", f"correct or empty it in {PAGE}")
 
 
 def _named() -> Engine | None:
-    return _python(os.environ.get(VARIABLE, ""), f"the variable {VARIABLE}")
+    advice = f"correct {VARIABLE} or unset it, or name another Python in {PAGE}"
+    return _python(os.environ.get(VARIABLE, ""), f"the variable {VARIABLE}", advice)
 
 
 def _managed() -> Engine | None:
-    return _python(managed_python(), "the managed environment")
+    return _python(managed_python(), "the managed environment", "run “Set up the engine” again")
 
 
 def _on_path() -> Engine | None:
@@ -112,7 +116,7 @@ def _on_path() -> Engine | None:
     return Engine(found, (), "the PATH") if found else None
 
 
-def _python(path: str, source: str) -> Engine | None:
+def _python(path: str, source: str, advice: str) -> Engine | None:
     """The engine of a Python, or of the environment in a folder; None where none is named."""
     if not path.strip():
         return None
@@ -120,9 +124,9 @@ def _python(path: str, source: str) -> Engine | None:
     inside = [os.path.join(given, *parts) for parts in (("bin", "python"), ("Scripts", "python.exe"), ("python.exe",))]
     found = next((p for p in (given, *inside) if os.path.isfile(p)), None)
     if found is None:
-        raise EngineError(f"{source} names {given} as the engine's Python, but no program is there: {ADVICE}")
+        raise EngineError(f"{source} names {given} as the engine's Python, but no program is there: {advice}")
     if not os.access(found, os.X_OK):
-        raise EngineError(f"{source} names {found} as the engine's Python, but that cannot be run: {ADVICE}")
+        raise EngineError(f"{source} names {found} as the engine's Python, but that cannot be run: {advice}")
     if os.path.basename(found).lower().startswith("rs-segment"):
-        return Engine(found, (), source)
-    return Engine(found, ("-m", "rs_segment_cli"), source)
+        return Engine(found, (), source, advice)
+    return Engine(found, ("-m", "rs_segment_cli"), source, advice)

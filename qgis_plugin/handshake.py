@@ -13,7 +13,7 @@ from qgis.core import QgsApplication, QgsFeedback, QgsTask
 from qgis.PyQt.QtCore import QProcess
 
 from .engine import Engine, EngineError, environment, find
-from .host import START_MS, STEP_MS, TAIL, no_answer, refuse_protocol
+from .host import START_MS, STEP_MS, TAIL, hear, no_answer, refuse_protocol
 
 PATIENCE_SECONDS = 180.0
 DEFAULT_MODEL = "dubai-landcover"
@@ -47,6 +47,7 @@ def ask(engine: Engine, feedback: QgsFeedback | QgsTask | None = None) -> dict[s
     said, tail = b"", b""
     while process.state() != QProcess.ProcessState.NotRunning:
         process.waitForReadyRead(STEP_MS)
+        hear()
         said += bytes(process.readAllStandardOutput())
         tail = (tail + bytes(process.readAllStandardError()))[-TAIL:]
         canceled = feedback is not None and feedback.isCanceled()

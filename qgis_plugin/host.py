@@ -12,7 +12,7 @@ from typing import Any
 from qgis.core import QgsApplication, QgsProcessingFeedback
 from qgis.PyQt.QtCore import QCoreApplication, QProcess
 
-from .engine import ADVICE, Engine, EngineError, environment
+from .engine import Engine, EngineError, environment
 
 PROTOCOL = 1
 START_MS = 15_000
@@ -74,6 +74,12 @@ def run(engine: Engine, job: Sequence[str], feedback: QgsProcessingFeedback) -> 
         host.close()
 
 
+def hear() -> None:
+    """Let ``qgis_process`` hear of Ctrl-C, which is an event there; windows have a thread for theirs."""
+    if QgsApplication.platform() == "qgis_process":
+        QCoreApplication.processEvents()
+
+
 class _Host:
     """One process, one job."""
 
@@ -85,7 +91,6 @@ class _Host:
         self._last: dict[str, Any] | None = None
         self._canceled_at: float | None = None
         self._told = 0.0
-        self._alone = QgsApplication.platform() == "qgis_process"
         self._process = QProcess()
         self._process.setProcessEnvironment(environment())
         self._process.setProgram(engine.program)
@@ -95,7 +100,8 @@ class _Host:
         """See the function ``run``."""
         self._process.start()
         if not self._process.waitForStarted(START_MS):
-            raise EngineError(f"the engine {self._engine} does not start: {self._process.errorString()}; {ADVICE}")
+            problem = self._process.errorString()
+            raise EngineError(f"the engine {self._engine} does not start: {problem}; {self._engine.advice}")
         self._greet()
         self._say({"protocol": PROTOCOL, "job": list(job)})
         for event in self._events():
@@ -142,9 +148,7 @@ class _Host:
             alive = self._process.state() != QProcess.ProcessState.NotRunning
             if alive:
                 self._process.waitForReadyRead(STEP_MS)
-            if self._alone:
-                # It hears of Ctrl-C by an event.
-                QCoreApplication.processEvents()
+            hear()
             self._tail = (self._tail + bytes(self._process.readAllStandardError()))[-TAIL:]
             self._buffer += bytes(self._process.readAllStandardOutput())
             *lines, self._buffer = self._buffer.split(b"\n")
@@ -207,7 +211,7 @@ class _Host:
         if total > 0:
             self._feedback.setProgress(100 * min(done / total, 1.0))
         now = time.monotonic()
-        if now - self._told >= TELL_EVERY_SECONDS or (done == total and self._told):
+        if done > 0 and (now - self._told >= TELL_EVERY_SECONDS or (done == total and self._told)):
             self._told = now
             self._feedback.setProgressText(standing(event, self._outcome.plan))
 
@@ -228,9 +232,10 @@ def refuse_protocol(engine: Engine, hello: dict[str, Any]) -> None:
     """Raises ``EngineError`` where an engine's greeting is not in the protocol of this plug-in."""
     if hello.get("protocol") != PROTOCOL:
         older = isinstance(hello.get("protocol"), int) and hello["protocol"] < PROTOCOL
+        how = f'"{engine.program}" -m pip install --upgrade rs-segment' if engine.arguments else engine.advice
         raise EngineError(
-            f"the engine {engine} (rs-segment {hello.get('version')}) speaks protocol {hello.get('protocol')}, but "
-            f"this plug-in speaks {PROTOCOL}: update the {'engine' if older else 'plug-in'}"
+            f"the engine {engine} is rs-segment {hello.get('version')} and speaks protocol {hello.get('protocol')}, "
+            f"but this plug-in speaks {PROTOCOL}: " + (f"update the engine: {how}" if older else "update the plug-in")
         )
 
 
@@ -238,11 +243,8 @@ def no_answer(engine: Engine, tail: bytes) -> str:
     """A sentence on an engine that did not say hello."""
     said = told(tail)
     if "No module named" in said and "rs_segment_cli" in said:
-        return (
-            f"the Python {engine} has no rs-segment: install it there with "
-            f'"{engine.program}" -m pip install rs-segment, or {ADVICE}'
-        )
-    return f"the engine {engine} does not answer" + (f" ({said})" if said else "") + f": {ADVICE}"
+        return f"the Python {engine} has no rs-segment: {engine.advice}"
+    return f"the engine {engine} does not answer" + (f" ({said})" if said else "") + f": {engine.advice}"
 
 
 def told(tail: bytes) -> str:

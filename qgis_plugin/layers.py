@@ -30,6 +30,9 @@ from qgis.core import (
 )
 
 MOST_PIXELS = 100_000_000
+STRIP = 512
+ALPHA = 4
+"""The band of images that QGIS writes which says where they are."""
 NEARLY = 1e-6
 """Of a pixel: what rounding makes of a whole number."""
 
@@ -122,6 +125,10 @@ class Raster:
         # In QGIS 3 it is a number, in QGIS 4 an enumeration.
         if getattr(problem, "value", problem) != 0 and not feedback.isCanceled():
             raise QgsProcessingException(f"{self.name} cannot be written to {path}; save the layer to a GeoTIFF first")
+        if provider.bandCount() == 1 and _blank(path):
+            raise QgsProcessingException(
+                f"{self.name} gave no image for the extent: does its server answer, and has it data there?"
+            )
         return path
 
     def _grid(self, extent: QgsRectangle, pixel: float | None) -> tuple[QgsRectangle, int, int]:
@@ -145,6 +152,23 @@ class Raster:
         rows = math.ceil((whole.yMaximum() - part.yMinimum()) / down - NEARLY) - first_row
         left, top = whole.xMinimum() + first_column * across, whole.yMaximum() - first_row * down
         return QgsRectangle(left, top - rows * down, left + columns * across, top), columns, rows
+
+
+def _blank(path: str) -> bool:
+    """Whether the image in a file is transparent everywhere; what is no image is not blank."""
+    layer = QgsRasterLayer(path)
+    provider, width, height, extent = layer.dataProvider(), layer.width(), layer.height(), layer.extent()
+    if layer.bandCount() != ALPHA:
+        return False
+    for first in range(0, height, STRIP):
+        rows = min(STRIP, height - first)
+        top = extent.yMaximum() - first * extent.height() / height
+        strip = QgsRectangle(extent.xMinimum(), top - rows * extent.height() / height, extent.xMaximum(), top)
+        # Its data is only there while it is.
+        block = provider.block(ALPHA, strip, width, rows)
+        if bytes(block.data()).strip(b"\0"):
+            return False
+    return True
 
 
 def raster_path(layer: QgsRasterLayer) -> str:
