@@ -121,6 +121,16 @@ class Train(Algorithm):
                 "Empty: a tenth of three or more rasters, else a tenth of the area in blocks.",
             ),
             (
+                whole("BLOCK", "Side of the blocks that are held out (pixels)", 1),
+                "",
+                "For small rasters; not used with “What is held out”. Empty: 128 to 1024, by the size of the rasters.",
+            ),
+            (
+                whole("BUFFER", "Buffer around the blocks (pixels)", 0),
+                "",
+                "Neither trained on nor held out, so that the score does not flatter. Empty: 64.",
+            ),
+            (
                 QgsProcessingParameterBoolean("BALANCED", "Rare classes weigh more", False),
                 "",
                 "Finds more of them, at the price of the others.",
@@ -196,6 +206,10 @@ class Train(Algorithm):
             [band.strip() for band in bands.split(",") if band.strip()],
             resolution,
             self.parameterAsBool(parameters, "BALANCED", context),
+            *(
+                self.parameterAsInt(parameters, name, context) if parameters.get(name) not in (None, "") else None
+                for name in ("BLOCK", "BUFFER")
+            ),
         )
         toml = QgsProcessingUtils.generateTempFilename("dataset.toml")
         try:

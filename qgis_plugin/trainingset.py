@@ -27,6 +27,8 @@ class TrainingSet:
         bands: Numbers or names of the bands, or () for all.
         resolution: Side of a pixel in metres, for images that do not say it.
         balanced: Whether rare classes weigh more.
+        block: Side of the squares that are held out, in pixels; None leaves it to the engine.
+        buffer: Pixels between those and what is trained on; None leaves it to the engine.
     """
 
     name: str
@@ -41,6 +43,8 @@ class TrainingSet:
     bands: Sequence[str] = ()
     resolution: float | None = None
     balanced: bool = False
+    block: int | None = None
+    buffer: int | None = None
 
     def toml(self) -> str:
         """The text of the ``dataset.toml``."""
@@ -60,6 +64,10 @@ class TrainingSet:
         yield '\n[labels]\nkind = "polygons"\nunknown = "ignore"'
         told = {"field": self.field, "layer": self.layer, "outside": self.outside, "area": self.area}
         yield from (f"{key} = {_quoted(value)}" for key, value in told.items() if value)
+        squares = {"block": self.block, "buffer": self.buffer}
+        if any(value is not None for value in squares.values()):
+            yield '\n[split]\nkind = "blocks"'
+            yield from (f"{key} = {value}" for key, value in squares.items() if value is not None)
         for name in self.classes:
             yield f"\n[[classes]]\nname = {_quoted(name)}"
             if name in self.colors:

@@ -58,12 +58,13 @@ def ids():
     return [p.id() for p in QgsApplication.processingRegistry().providers()]
 
 
+loaded = set(sys.modules)
 modules = [n[:-3] for n in sorted(os.listdir(os.path.join(place, "rs_segment_qgis"))) if n.endswith(".py")]
 for name in modules:
     importlib.import_module(f"rs_segment_qgis.{name}" if name != "__init__" else "rs_segment_qgis")
 import rs_segment_qgis
 
-found = {"chains": [looked_up(c) for c in chains], "heavy": [m for m in ("numpy", "torch") if m in sys.modules]}
+found = {"chains": [looked_up(c) for c in chains], "heavy": sorted({"numpy", "torch"} & set(sys.modules) - loaded)}
 plugin = rs_segment_qgis.classFactory(None)
 found["before"] = ids()
 plugin.initProcessing()
