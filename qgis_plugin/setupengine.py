@@ -16,7 +16,7 @@ from qgis.core import (
 
 from . import handshake, installer, managed
 from .algorithm import Algorithm, text
-from .engine import SETTING, VARIABLE, Engine
+from .engine import PAGE, SETTING, VARIABLE, Engine
 from .host import JobCanceled, JobFailed
 
 PACKAGE = "rs-segment"
@@ -137,7 +137,7 @@ class SetUpEngine(Algorithm):
         for problem in hello.get("problems", []):
             feedback.pushWarning(str(problem))
         if QgsSettings().value(SETTING, ""):
-            feedback.pushWarning("The plug-in's settings name another engine, which comes first: clear that setting.")
+            feedback.pushWarning(f"{PAGE} names another engine, which comes first: empty it there.")
         elif os.environ.get(VARIABLE):
             feedback.pushWarning(f"The variable {VARIABLE} names another engine, which comes first.")
         return {"PYTHON": python, "VERSION": str(hello.get("version")), "DEVICES": devices, "MODELS": models}
