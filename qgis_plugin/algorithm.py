@@ -149,6 +149,7 @@ class Algorithm(QgsProcessingAlgorithm):
         except JobCanceled:
             if QgsApplication.platform() == "qgis_process":
                 raise QgsProcessingException(self.CANCELED) from None
+            feedback.pushInfo(self.CANCELED)
             return {}
         except (EngineError, JobFailed) as error:
             raise self._failure(str(error)) from None
