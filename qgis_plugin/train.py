@@ -21,7 +21,7 @@ from qgis.core import (
 )
 
 from .algorithm import Algorithm, choice, text
-from .host import JobCanceled, Outcome
+from .host import Outcome
 from .layers import Raster, Vector
 from .parameters import add_device, number, whole
 from .trainingset import TrainingSet, colors, label, named_apart
@@ -253,16 +253,6 @@ class Train(Algorithm):
                 "choose the field with the classes, or name some in “Classes”"
             )
         return found, outside
-
-    def work(
-        self, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback
-    ) -> dict[str, Any]:
-        """Train; a cancelled training is told to be kept."""
-        try:
-            return super().work(parameters, context, feedback)
-        except JobCanceled:
-            feedback.pushWarning(self.CANCELED)
-            raise
 
     def promised(self, outcome: Outcome) -> list[str]:
         """The model's card and the report."""
