@@ -10,6 +10,7 @@ COMMANDS = {
     "predict": "A class map and polygons of a scene.",
     "batch": "Class maps and polygons of many scenes; resumable, on one machine or a cluster.",
     "polygonize": "Polygons of a class raster, whoever made it.",
+    "zonal": "Area and share of each class of a map in each zone.",
     "train": "A model from images with labels.",
     "data": "What is in a training set, and what is wrong with it.",
     "evaluate": "How good a class map or a model is, against labels or sampled points.",
@@ -17,6 +18,7 @@ COMMANDS = {
     "info": "What a scene is, and whether a model fits it.",
     "models": "The models that are there, and their cards.",
     "doctor": "What is installed, what computes, what is missing.",
+    "worker": "One job for a host program such as QGIS, in lines of JSON.",
 }
 
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from tqdm import tqdm
 
-from .command import Command, Terminated, Told
+from .command import Command, Terminated, Told, answer
+from .host import hosted
 from .options import REPORTING, SEGMENTING, SHAPING, Numbers, compute, outputs, plan, view, with_options
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ def batch(**given: Any) -> None:
         from rs_segment.archive.agenda import forecast
 
         found = forecast(sources, given["output"], recipe, given["shard"], given["check"] == "full")
-        click.echo(json.dumps([asdict(one) for one in found], indent=2) if given["as_json"] else outlook(found))
+        answer([asdict(one) for one in found], outlook(found), given["as_json"], err=False)
         return
     with Show(given["progress"]) as show:
         try:
@@ -122,10 +123,7 @@ def batch(**given: Any) -> None:
         except (KeyboardInterrupt, Terminated) as error:
             told = f"stopped; {show.done} scenes are done, what was in work is kept: the same command goes on"
             raise Told(told, 143 if isinstance(error, Terminated) else 130) from None
-    if given["as_json"]:
-        click.echo(json.dumps(facts(report), indent=2))
-    else:
-        click.echo(summary(report), err=True)
+    answer(facts(report), summary(report), given["as_json"])
     click.get_current_context().exit(report.exit_code)
 
 
@@ -133,6 +131,7 @@ class Show:
     """Tells of a batch on stderr, while it runs: scenes, speed, time left, failures."""
 
     def __init__(self, kind: str) -> None:
+        self._host = hosted()
         self._kind = ("bar" if sys.stderr.isatty() else "lines") if kind == "auto" else kind
         self._bar: Any = None
         self._told = self._started = time.monotonic()
@@ -150,7 +149,7 @@ class Show:
         """Take note of something that happened."""
         if news.kind == "plan":
             self.total, self.before, self._started = news.total, news.done, time.monotonic()
-            if self._kind == "bar":
+            if self._kind == "bar" and self._host is None:
                 shape = "{desc} |{bar}| {percentage:3.0f}%{postfix}"
                 self._bar = tqdm(total=max(self.total - self.before, 1), bar_format=shape, leave=False)
         elif news.kind == "progress":
@@ -192,7 +191,12 @@ class Show:
         due = time.monotonic() - self._told >= (LINE_EVERY_SECONDS if self._kind == "lines" else EVERY_SECONDS)
         if due:
             self._told = time.monotonic()
-        if self._kind == "bar" and self._bar is not None:
+        if self._host is not None:
+            if worth:
+                self._host.log(line)
+            told = {"failed": self.failed, "eta_s": self.left, "note": self.state}
+            self._host.progress("scenes", self.before + self.finished, self.total, **told)
+        elif self._kind == "bar" and self._bar is not None:
             if worth:
                 self._bar.write(line, file=sys.stderr)
             self._bar.n = min(round(self.finished, 3), self._bar.total)

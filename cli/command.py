@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
+import shlex
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,6 +36,34 @@ def not_empty(ctx: click.Context, param: click.Parameter, value: str) -> str:
     return value
 
 
+def answer(facts: Any, text: str, as_json: bool, err: bool = True) -> None:
+    """Tell what came of a command: the text to people, or the facts as JSON on stdout; a host program hears both.
+
+    Args:
+        facts: Plain data.
+        text: The same for people.
+        as_json: Whether a person wants the facts.
+        err: Whether the text goes to stderr.
+    """
+    from .host import hosted
+
+    host = hosted()
+    if host is not None:
+        host.document = facts
+        click.echo(text, err=True)
+    elif as_json:
+        click.echo(json.dumps(facts, indent=2))
+    else:
+        click.echo(text, err=err)
+
+
+def command_line() -> str:
+    """What was typed, without what may be a password."""
+    from rs_segment.result import without_secrets
+
+    return shlex.join(["rs-segment", *map(without_secrets, sys.argv[1:])])
+
+
 class Command(click.Command):
     """A command that ends in a sentence and an exit code, and in a traceback only with ``--debug``."""
 
@@ -54,10 +85,11 @@ class Command(click.Command):
                     raise
                 if debug and not isinstance(error, (KeyboardInterrupt, Terminated)):
                     raise
-                raise _told(error) from None
+                raise told(error) from None
 
 
-def _told(error: BaseException) -> Told:
+def told(error: BaseException) -> Told:
+    """An error as a sentence with an exit code."""
     from rs_segment.errors import CancelledError, RsSegmentError
 
     if isinstance(error, (KeyboardInterrupt, CancelledError, Terminated)):

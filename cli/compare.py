@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
 
-from .command import Command, not_empty
-from .evaluate import MATCHING, command_line, pairs, parts_of, refuse, write
+from .command import Command, answer, command_line, not_empty
+from .evaluate import MATCHING, pairs, parts_of, refuse, write
 from .options import COMPUTING, REPORTING, compute, names, plan, with_options
 
 
@@ -68,10 +67,10 @@ def compare(**given: Any) -> None:
     if given["html_file"]:
         contents[Path(given["html_file"])] = compare_page(found, command_line())
     written = write(contents)
+    text = "\n".join([f"on {found.evaluations[0].reference}", *compare_text(found)])
+    answer(found.to_dict() | {"files": [str(path) for path in written]}, text, given["as_json"], err=False)
     if given["as_json"]:
-        click.echo(json.dumps(found.to_dict() | {"files": [str(path) for path in written]}, indent=2))
         return
-    click.echo("\n".join([f"on {found.evaluations[0].reference}", *compare_text(found)]))
     for note in dict.fromkeys(note for e in found.evaluations for note in (e.matching, *e.notes)):
         click.echo(f"note: {note}", err=True)
     for path in written:

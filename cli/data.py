@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from .command import Command, Told, not_empty
+from .command import Command, Told, answer, not_empty
 from .options import REPORTING, with_options
 
 if TYPE_CHECKING:
@@ -55,10 +54,7 @@ def data(folder: str, **given: Any) -> None:
     found = examine(folder, shown)
     told = describe(found, split, shown)
     written = write(found, folder, given)
-    if given["as_json"]:
-        click.echo(json.dumps(told | {"files": [str(path) for path in written]}, indent=2))
-    else:
-        click.echo(text(told))
+    answer(told | {"files": [str(path) for path in written]}, text(told), given["as_json"], err=False)
     for path in written:
         click.echo(f"wrote {path}", err=True)
     problems = told["problems"]

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import shutil
 import sys
+from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import click
 
-from .command import Command, Told
+from .command import Command, Told, answer
 
 PACKAGES = (
     "rs-segment",
@@ -35,26 +35,32 @@ PACKAGES = (
 def doctor(as_json: bool) -> None:
     """What is installed, what computes, what is missing and how to get it. Exit code 1 where something is missing."""
     found = examine()
-    if as_json:
-        click.echo(json.dumps(found, indent=2))
-    else:
-        click.echo(f"Python {found['python']} on {found['system']}, {found['cores']} cores")
-        for name, number in found["packages"].items():
-            click.echo(f"  {name:<28} {number or 'MISSING'}")
-        for name, told in found["libraries"].items():
-            click.echo(f"  {name:<28} {told}")
-        for told in found["devices"]:
-            click.echo(f"  {told}")
-        click.echo(f"  models                       {', '.join(found['models']) or 'none'}")
-        click.echo(f"  free disk here               {found['free_gb']:.1f} GB")
+    answer(found, "\n".join(told(found)), as_json, err=False)
     if found["problems"]:
         raise Told("\n".join(found["problems"]), 1)
-    if not as_json:
-        click.echo("all is well")
 
 
-def examine() -> dict[str, Any]:
-    """What is known of this installation, as plain data; ``problems`` are sentences with what to do."""
+def told(found: Mapping[str, Any]) -> Iterator[str]:
+    """What was found, for people, line by line."""
+    yield f"Python {found['python']} on {found['system']}, {found['cores']} cores"
+    for name, number in found["packages"].items():
+        yield f"  {name:<28} {number or 'MISSING'}"
+    for name, number in found["libraries"].items():
+        yield f"  {name:<28} {number}"
+    for device in found["devices"]:
+        yield f"  {device}"
+    yield f"  models                       {', '.join(found['models']) or 'none'}"
+    yield f"  free disk here               {found['free_gb']:.1f} GB"
+    if not found["problems"]:
+        yield "all is well"
+
+
+def examine(devices: bool = True) -> dict[str, Any]:
+    """What is known of this installation, as plain data; ``problems`` are sentences with what to do.
+
+    Args:
+        devices: Whether to ask what can compute, which loads the network libraries.
+    """
     packages = {name: _version(name) for name in PACKAGES}
     problems = [f"{name} is not installed; get it with: pip install {name}" for name, v in packages.items() if not v]
     found: dict[str, Any] = {
@@ -81,7 +87,7 @@ def examine() -> dict[str, Any]:
 
         problems.extend(registry.problems())
         found["models"] = [m.card.name for m in registry.models()]
-        found["devices"] = registry.devices()
+        found["devices"] = registry.devices() if devices else []
     except (ImportError, OSError) as error:
         problems.append(f"{error}; reinstall rs-segment: pip install --force-reinstall rs-segment")
     if not found["models"] and not problems:

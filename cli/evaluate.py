@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from .command import Command, not_empty
+from .command import Command, answer, command_line, not_empty
 from .options import COMPUTING, REPORTING, compute, names, plan, with_options
 
 if TYPE_CHECKING:
@@ -194,10 +191,9 @@ def say(
     as_json: bool,
 ) -> None:
     """Print a result: JSON on stdout, or lines for people."""
+    answer(found.to_dict() | {"files": [str(path) for path in written]}, "\n".join(lines), as_json, err=False)
     if as_json:
-        click.echo(json.dumps(found.to_dict() | {"files": [str(path) for path in written]}, indent=2))
         return
-    click.echo("\n".join(lines))
     for note in notes:
         click.echo(f"note: {note}", err=True)
     for path in written:
@@ -239,10 +235,3 @@ def write(texts: Mapping[Path, str | bytes]) -> list[Path]:
         with disk_errors(path.parent):
             write_whole(path, text)
     return list(texts)
-
-
-def command_line() -> str:
-    """What was typed, without what may be a password."""
-    from rs_segment.result import without_secrets
-
-    return shlex.join(["rs-segment", *map(without_secrets, sys.argv[1:])])

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from .command import Command, Told, not_empty
+from .command import Command, answer, not_empty
 
 if TYPE_CHECKING:
     from rs_segment import Scene
@@ -39,9 +38,9 @@ def info(scene: str, model: str | None, bidx: str | None, as_json: bool) -> None
             except rs_segment.RsSegmentError as error:
                 refusal = error
             told["model"] = {"name": model, "fits": refusal is None, "reason": refusal and str(refusal)}
-    click.echo(json.dumps(told, indent=2) if as_json else text(told))
+    answer(told, text(told), as_json, err=False)
     if refusal is not None:
-        raise Told(str(refusal), refusal.exit_code)
+        raise refusal
 
 
 def describe(scene: Scene) -> dict[str, Any]:

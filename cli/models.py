@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from .command import Command
+from .command import Command, answer
+
+if TYPE_CHECKING:
+    from rs_segment import ModelCard
 
 
 @click.group()
@@ -23,17 +26,15 @@ def list_models(as_json: bool) -> None:
     from rs_segment.registry import models as all_models
 
     found = all_models()
-    if as_json:
-        rows = [{"name": m.card.name, "path": str(m.path), "shipped": m.shipped} for m in found]
-        click.echo(json.dumps(rows, indent=2))
-        return
-    if not found:
-        click.echo("no models; put folders with a model.json into a folder and name that in RS_SEGMENT_MODELS")
+    lines = []
     for m in found:
         classes = ", ".join(c.name for c in m.card.classes)
-        click.echo(f"{m.card.name}  ({'shipped' if m.shipped else m.path})")
-        click.echo(f"  {m.card.description}")
-        click.echo(f"  reads {', '.join(m.card.bands)} ({m.card.dtype}); knows {classes}")
+        lines.append(f"{m.card.name}  ({'shipped' if m.shipped else m.path})")
+        lines.append(f"  {m.card.description}")
+        lines.append(f"  reads {', '.join(m.card.bands)} ({m.card.dtype}); knows {classes}")
+    none = "no models; put folders with a model.json into a folder and name that in RS_SEGMENT_MODELS"
+    rows = [{"name": m.card.name, "path": str(m.path), "shipped": m.shipped} for m in found]
+    answer(rows, "\n".join(lines) or none, as_json, err=False)
 
 
 @models.command("show", cls=Command)
@@ -44,31 +45,33 @@ def show_model(model: str, as_json: bool) -> None:
     from rs_segment.registry import find
 
     found = find(model)
-    if as_json:
-        click.echo((found.path / "model.json").read_text(encoding="utf-8"))
-        return
-    card = found.card
-    click.echo(f"{card.name}\n  {card.description}")
-    click.echo(f"  folder       {found.path}")
+    stored = json.loads((found.path / "model.json").read_text(encoding="utf-8"))
+    answer(stored, "\n".join(described(found.card, str(found.path))), as_json, err=False)
+
+
+def described(card: ModelCard, folder: str) -> Iterator[str]:
+    """A card for people, line by line."""
     low, high = card.pixel_range
-    click.echo(f"  reads        {', '.join(card.bands)} as {card.dtype}, {low:g} to {high:g}")
-    click.echo(f"  resolution   {_resolution(card)}")
-    click.echo(f"  tiles        stride {card.stride} px, context {card.halo} px on each side, {card.mode}")
-    click.echo(f"  licence      {card.licence or 'not stated'}")
+    yield f"{card.name}\n  {card.description}"
+    yield f"  folder       {folder}"
+    yield f"  reads        {', '.join(card.bands)} as {card.dtype}, {low:g} to {high:g}"
+    yield f"  resolution   {_resolution(card)}"
+    yield f"  tiles        stride {card.stride} px, context {card.halo} px on each side, {card.mode}"
+    yield f"  licence      {card.licence or 'not stated'}"
     for c in card.classes:
-        click.echo(f"  class {c.value:<6} {c.color}  {c.name}")
-    tell(card.training, "  ")
+        yield f"  class {c.value:<6} {c.color}  {c.name}"
+    yield from listed(card.training, "  ")
 
 
-def tell(facts: Mapping[str, Any], indent: str) -> None:
-    """Print facts, one a line, those within others farther in."""
+def listed(facts: Mapping[str, Any], indent: str) -> Iterator[str]:
+    """Facts, one a line, those within others farther in."""
     for key, value in facts.items():
         name = key.replace("_", " ")
         if isinstance(value, Mapping):
-            click.echo(f"{indent}{name}")
-            tell(value, indent + "  ")
+            yield f"{indent}{name}"
+            yield from listed(value, indent + "  ")
         else:
-            click.echo(f"{indent}{name}: {value}")
+            yield f"{indent}{name}: {value}"
 
 
 def _resolution(card: Any) -> str:

@@ -145,9 +145,9 @@ def outputs(given: Mapping[str, Any]) -> Outputs:
     import rs_segment
 
     return rs_segment.Outputs(
-        given["confidence"],
+        given.get("confidence_file") or given["confidence"],
         given["probabilities"],
-        given["polygons"],
+        given.get("polygons_file") or given["polygons"],
         given["min_confidence"],
         given["file_format"],
         given["overwrite"],

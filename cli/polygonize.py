@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from .command import Command, not_empty
+from .command import Command, answer, not_empty
 from .options import REPORTING, SHAPING, names, shapes, with_options
 
 if TYPE_CHECKING:
@@ -60,10 +59,7 @@ def polygonize(**given: Any) -> None:
         given["overwrite"],
         track(given["progress"]),
     )
-    if given["as_json"]:
-        click.echo(json.dumps(result.to_dict(), indent=2))
-    else:
-        click.echo(summary(result), err=True)
+    answer(result.to_dict(), summary(result), given["as_json"])
 
 
 def summary(result: Polygonized) -> str:

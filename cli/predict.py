@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from .command import Command, not_empty
+from .command import Command, answer, not_empty
 from .options import REPORTING, SEGMENTING, SHAPING, compute, outputs, plan, view, with_options
 
 if TYPE_CHECKING:
@@ -19,6 +18,8 @@ if TYPE_CHECKING:
 @click.argument("scene", callback=not_empty)
 @click.option("-o", "--output", type=click.Path(), help="A .tif file or a folder.  [default: NAME_classes.tif beside]")
 @with_options(*SEGMENTING, *SHAPING)
+@click.option("--confidence-file", type=click.Path(), metavar="FILE", help="Write --confidence to this .tif file.")
+@click.option("--polygons-file", type=click.Path(), metavar="FILE", help="Write polygons to this .gpkg file.")
 @click.option("--resume", is_flag=True, help="Go on where the same command was interrupted.")
 @with_options(*REPORTING)
 def predict(**given: Any) -> None:
@@ -35,7 +36,7 @@ def predict(**given: Any) -> None:
     """
     import rs_segment
 
-    from .progress import TRACKS, track
+    from .progress import TRACKS, forecast, track
 
     report = track(given["progress"])
     if report is TRACKS["bar"]:
@@ -49,11 +50,9 @@ def predict(**given: Any) -> None:
         compute=compute(given),
         outputs=outputs(given),
         track=report,
+        begin=forecast,
     )
-    if given["as_json"]:
-        click.echo(json.dumps(result.to_dict(), indent=2))
-    else:
-        click.echo(summary(result), err=True)
+    answer(result.to_dict(), summary(result), given["as_json"])
 
 
 def summary(result: Segmentation) -> str:

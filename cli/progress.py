@@ -6,11 +6,15 @@ import json
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from typing import TypeVar
 
 from tqdm import tqdm
 
-from rs_segment.types import Track, Work, silent
+from rs_segment.types import Outlook, Track, Work, silent
+
+from .command import command_line
+from .host import hosted
 
 T = TypeVar("T", bound=Work)
 LINES_EVERY_SECONDS = 0.5
@@ -44,7 +48,15 @@ TRACKS: dict[str, Track] = {"bar": bar, "jsonl": jsonl, "none": silent}
 
 
 def track(kind: str) -> Track:
-    """The ``Track`` of a name; "auto" is a bar where stderr is a terminal."""
+    """The ``Track`` of a name; "auto" is a bar where stderr is a terminal. A host program hears events instead."""
+    if (host := hosted()) is not None:
+        return host.track
     if kind == "auto":
         kind = "bar" if sys.stderr.isatty() else "none"
     return TRACKS[kind]
+
+
+def forecast(outlook: Outlook) -> None:
+    """Tell a host program what is known before the work begins."""
+    if (host := hosted()) is not None:
+        host.say("plan", command=command_line(), **asdict(outlook))

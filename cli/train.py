@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 import sys
@@ -12,7 +11,7 @@ from typing import Any
 
 import click
 
-from .command import Command, not_empty
+from .command import Command, answer, not_empty
 from .options import REPORTING, with_options
 
 SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "": 60.0}
@@ -102,10 +101,7 @@ def train(**given: Any) -> None:
         command(),
     )
     result = trainer()(dataset, split, {k: given[k] for k in CHOICES}, training, report, tell)
-    if given["as_json"]:
-        click.echo(json.dumps(result.to_dict(), indent=2))
-    else:
-        click.echo(summary(result), err=True)
+    answer(result.to_dict(), summary(result), given["as_json"])
 
 
 def bar(items: Iterable[Any], total: int, label: str) -> Iterator[Any]:

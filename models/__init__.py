@@ -47,6 +47,15 @@ def train(*given: Any, **named: Any) -> Trained:
     return run(*given, **named)
 
 
+def device_names() -> dict[str, str]:
+    """What ``Compute.device`` can be on this machine, by name, told for people."""
+    import torch
+
+    from . import device
+
+    return {name: device.title(torch.device(name)) for name in device.names()}
+
+
 def devices() -> list[str]:
     """Sentences on what this machine can compute with: versions, then one a device."""
     from . import device

@@ -23,8 +23,10 @@ from .scene import Chip, Scene
 from .segment import segment
 from .shaping import Length, Shapes, Size
 from .tiles import Tile, TileGrid
-from .types import NODATA, UNCLASSIFIED, Compute, Outputs, Plan, Prediction, Predictor, Track, View
+from .types import NODATA, UNCLASSIFIED, Compute, Outlook, Outputs, Plan, Prediction, Predictor, Track, View
 from .vectorise import ClassPolygons, Polygonized, polygonize, polygonize_raster
+from .zonal import Zonal, zonal
+from .zonetable import ZoneTable
 
 __all__ = [
     "NODATA",
@@ -40,6 +42,7 @@ __all__ = [
     "GeoBox",
     "Length",
     "ModelCard",
+    "Outlook",
     "Outputs",
     "Pick",
     "Plan",
@@ -60,6 +63,8 @@ __all__ = [
     "TileGrid",
     "Track",
     "View",
+    "Zonal",
+    "ZoneTable",
     "batch",
     "compare_models",
     "evaluate_map",
@@ -71,4 +76,5 @@ __all__ = [
     "polygonize",
     "polygonize_raster",
     "segment",
+    "zonal",
 ]

@@ -191,7 +191,7 @@ class ClassMap:
         found: dict[int, int] = {}
         with closing(self.bands()) as bands:
             for part in track(bands, self.window.width * self.window.height, "classes"):
-                for value, pixels in zip(*_count(part.labels, self.blank), strict=True):
+                for value, pixels in zip(*count_labels(part.labels, self.blank), strict=True):
                     found[value] = found.get(value, 0) + pixels
         return {value: found[value] for value in sorted(found) if value != self.blank}
 
@@ -363,8 +363,8 @@ def _beside(source: str | Path, scene: Scene, what: str) -> Scene:
     return other
 
 
-def _count(labels: NDArray[Any], blank: int) -> tuple[list[int], list[int]]:
-    """(values, how often each is there); what is blank may be among them."""
+def count_labels(labels: NDArray[Any], blank: int) -> tuple[list[int], list[int]]:
+    """(values that are there, how often each is); what is blank may be among them."""
     unsigned = np.dtype(f"u{labels.dtype.itemsize}")
     if labels.dtype.itemsize <= 2:
         count = np.bincount(labels.view(unsigned).ravel())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -72,14 +73,19 @@ class Targets:
         else:
             raise OptionError(f"the output {output} must end in .tif, or be a folder that exists")
 
-        def sibling(suffix: str) -> Path:
-            return classes.with_name(classes.stem + suffix)
+        def named(wanted: bool | str | Path, suffix: str) -> Path | None:
+            if isinstance(wanted, bool):
+                return classes.with_name(classes.stem + suffix) if wanted else None
+            endings = (".tif", ".tiff") if suffix.endswith(".tif") else (".gpkg",)
+            if Path(wanted).suffix.lower() not in endings:
+                raise OptionError(f"{wanted} must end in {endings[0]}; only that is written there")
+            return Path(wanted)
 
         return cls(
             classes,
-            sibling(SIBLINGS[0]) if outputs.confidence else None,
-            sibling(SIBLINGS[1]) if outputs.probabilities else None,
-            sibling(SIBLINGS[2]) if outputs.polygons else None,
+            named(outputs.confidence, SIBLINGS[0]),
+            named(outputs.probabilities, SIBLINGS[1]),
+            named(outputs.polygons, SIBLINGS[2]),
             new_folder=str(output or "").endswith(("/", "\\")),
         )
 
@@ -102,6 +108,8 @@ class Targets:
             OutputExistsError, OutputError: A name is taken, or the folder cannot be written to.
         """
         read = [Path(str(i).removeprefix("file://")) for i in inputs if i is not None]
+        if len({os.path.realpath(target) for target in self.all}) < len(self.all):
+            raise OptionError(f"two results have the same name ({', '.join(map(str, self.all))}); give each its own")
         for target in self.all:
             for path in read:
                 if target.exists() and path.exists() and target.samefile(path):

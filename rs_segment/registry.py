@@ -1,8 +1,9 @@
 """Which models are there? Found through the entry-point group ``rs_segment.models``, so that the engine loads no torch.
 
 An entry point names a module with ``folders()``, the model folders that it ships, and ``load(folder, compute, tta)``,
-which makes a ``Predictor`` of one; it may have ``devices()``, sentences on what can compute, and ``train``. A third
-party ships models with one such line. A folder that nobody ships is loaded by the entry point "torch".
+which makes a ``Predictor`` of one; it may have ``devices()``, sentences on what can compute, ``device_names()`` and
+``train``. A third party ships models with one such line. A folder that nobody ships is loaded by the entry point
+"torch".
 """
 
 from __future__ import annotations
@@ -135,6 +136,12 @@ def trainer() -> Callable[..., Any]:
 def devices() -> list[str]:
     """Sentences on what can compute here."""
     return [told for p in _providers()[0] if hasattr(p.module, "devices") for told in p.module.devices()]
+
+
+def device_names() -> dict[str, str]:
+    """What ``Compute.device`` can be here, by name, told for people."""
+    known = (p.module.device_names() for p in _providers()[0] if hasattr(p.module, "device_names"))
+    return {name: title for names in known for name, title in names.items()}
 
 
 def problems() -> list[str]:

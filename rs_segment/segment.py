@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, closing
 from itertools import chain
 from pathlib import Path
@@ -17,7 +17,7 @@ from .pipeline import Sink
 from .products import Products, Targets
 from .result import Segmentation
 from .sight import Sight, fingerprint, provenance, resolve_scaling
-from .types import Compute, Outputs, Plan, Predictor, Track, View, silent
+from .types import Compute, Outlook, Outputs, Plan, Predictor, Track, View, silent
 
 QUEUE = 1
 RESUMABLE = (CancelledError, DiskFullError, DeviceError)
@@ -32,6 +32,7 @@ def segment(
     compute: Compute | None = None,
     outputs: Outputs | None = None,
     track: Track = silent,
+    begin: Callable[[Outlook], None] = lambda outlook: None,
 ) -> Segmentation:
     """The class map of a scene, written as a GeoTIFF with polygons beside it.
 
@@ -44,6 +45,7 @@ def segment(
         compute: What computes; a predictor of your own has its own device.
         outputs: What is written.
         track: Told of the progress; raises ``CancelledError`` to stop.
+        begin: Told what is known before the first pixel is read.
 
     Raises:
         RsSegmentError: The scene is refused, the result cannot be written, or the device fails; see ``errors``.
@@ -63,6 +65,7 @@ def segment(
         try:
             parts = kept(targets.classes, decided) if outputs.resume else ()
             left = [r for r in sight.rows_below(products.rows_done) if not any(r in part.rows for part in parts)]
+            begin(outlook(sight, predictor, left))
             fresh = stack.enter_context(closing(sight.predict(predictor, left, compute, outputs, track)))
             with Sink(products.write, QUEUE, "write") as raster, Sink(products.draw, QUEUE, "polygons") as polygons:
                 for band in chain(products.replay(), joined(parts, fresh, products.rows_done)):
@@ -123,6 +126,13 @@ def segment_part(
         if not done.issuperset(rows):
             with closing(sight.predict(predictor, rows, compute, outputs, track)) as bands:
                 keep(share, rows, sight.span(rows), bands, decided)
+
+
+def outlook(sight: Sight, predictor: Predictor, rows: Collection[int]) -> Outlook:
+    """What is known of a run over some rows of tiles."""
+    height, width = sight.whole.geobox.shape
+    tiles, size = len(sight.looked(rows)) * sight.grid.cols, sight.grid.size
+    return Outlook(predictor.card.name, predictor.device, predictor.precision, width, height, tiles, size, sight.mode)
 
 
 def remarks(sight: Sight, card: ModelCard, targets: Targets, nodata: int) -> Iterator[str]:

@@ -76,6 +76,11 @@ class Sight:
         ends = (self.span(range(row + 1)).height for row in range(self.grid.rows))
         return range(sum(end <= done for end in ends), self.grid.rows)
 
+    def looked(self, rows: Collection[int]) -> list[int]:
+        """The rows of tiles that are looked at for some: in blend mode the one above passes on what lies under both."""
+        above = {row - 1 for row in rows if row > 0} if self.mode == "blend" else set()
+        return sorted({*rows, *above})
+
     def predict(
         self, predictor: Predictor, rows: Collection[int], compute: Compute, outputs: Outputs, track: Track
     ) -> Generator[Band, None, None]:
@@ -88,10 +93,9 @@ class Sight:
             outputs: What is wanted.
             track: Told of the progress.
         """
-        wanted = Wanted(outputs.confidence or outputs.polygons or outputs.min_confidence > 0, outputs.probabilities)
-        # In blend mode the row above passes on what lies under both.
-        above = {row - 1 for row in rows if row > 0} if self.mode == "blend" else set()
-        looked = sorted({*rows, *above})
+        probable = bool(outputs.confidence or outputs.polygons or outputs.min_confidence > 0)
+        wanted = Wanted(probable, outputs.probabilities)
+        looked = self.looked(rows)
         tiles = [self.grid[row, col] for row in looked for col in range(self.grid.cols)]
         looks = ahead(looker(self), tiles, readers(compute, self.seen), depth=2 * predictor.batch + 1)
         with closing(looks):
@@ -213,6 +217,9 @@ def provenance(sight: Sight, predictor: Predictor, plan: Plan, outputs: Outputs)
         "tta": plan.tta,
         "precision": predictor.precision,
         **written,
+        # Under which names is no matter.
+        "confidence": bool(outputs.confidence),
+        "polygons": bool(outputs.polygons),
     }
 
 

@@ -92,9 +92,9 @@ class Outputs:
     """What is written.
 
     Args:
-        confidence: Also write the probability of the chosen class, ``*_confidence.tif``.
+        confidence: Also write the probability of the chosen class: as ``*_confidence.tif``, or to this file.
         probabilities: Also write the probability of every class, ``*_probabilities.tif``.
-        polygons: Also write the polygons, ``*.gpkg``.
+        polygons: Also write the polygons: as ``*.gpkg``, or to this file.
         min_confidence: Pixels below this probability (0 to 1) become ``UNCLASSIFIED``.
         format: "cog" (with overviews) or "gtiff" (tiled, without).
         shapes: How polygons are drawn; ``shapes.sieve`` takes small patches off the class raster as well.
@@ -102,9 +102,9 @@ class Outputs:
         resume: Go on with what an interrupted run with the same plan left behind.
     """
 
-    confidence: bool = False
+    confidence: bool | str | Path = False
     probabilities: bool = False
-    polygons: bool = True
+    polygons: bool | str | Path = True
     min_confidence: float = 0.0
     format: Literal["cog", "gtiff"] = "cog"
     overwrite: bool = False
@@ -210,6 +210,30 @@ class Predictor(Protocol):
             probs: True where scores are probabilities, so that confidence is known.
             probabilities: Whether the probability of every class is wanted.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What is known of a run before its first pixel.
+
+    Args:
+        model: Name of the model.
+        device: Where it computes, for people.
+        precision: "fp32", "bf16" or "fp16".
+        width, height: Size of the scene in pixels.
+        tiles: How many will be looked at.
+        tile: Side of a tile in pixels.
+        mode: "exact" or "blend".
+    """
+
+    model: str
+    device: str
+    precision: str
+    width: int
+    height: int
+    tiles: int
+    tile: int
+    mode: str
 
 
 class Work(Protocol):

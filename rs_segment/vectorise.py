@@ -6,7 +6,7 @@ import glob
 import math
 import os
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,7 +30,7 @@ from .pipeline import Sink
 from .result import without_secrets
 from .shaping import Shapes
 from .types import NODATA, Labels, Mask, Track, silent
-from .workfolder import IMAGES, WorkFolder, disk_errors, publish, refuse_existing
+from .workfolder import IMAGES, WorkFolder, disk_errors, publish, refuse_existing, refuse_inputs
 
 QUEUE = 1
 MANY_CLASSES = 1000
@@ -265,13 +265,6 @@ def publish_layer(target: Path, made: Sequence[Path], overwrite: bool) -> tuple[
                 old.unlink(missing_ok=True)
     publish([*pairs[1:], pairs[0]], overwrite)
     return tuple(final for _, final in pairs)
-
-
-def refuse_inputs(target: Path, inputs: Iterable[object]) -> None:
-    """Raises ``OptionError`` if the layer would replace something that is read."""
-    for path in (Path(i.removeprefix("file://")) if isinstance(i, str) else i for i in inputs):
-        if isinstance(path, Path) and target.exists() and path.exists() and target.samefile(path):
-            raise OptionError(f"the output {target} is one of the inputs; choose another name with -o")
 
 
 def choose(

@@ -20,6 +20,8 @@ from typing import IO, Any
 from .errors import DiskFullError, OptionError, OutputError, OutputExistsError
 
 IMAGES = {".tif", ".tiff", ".jpg", ".jpeg", ".jp2", ".png", ".img", ".vrt", ".asc", ".bil"}
+LEDGER = "RS_SEGMENT_LEDGER"
+"""Names a file in which all processes of a job note what they make under hidden names, for whoever tidies up."""
 _PLAN, _LOCK, _PUBLISHING = "plan.json", "lock", "publishing"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _BUSY = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
@@ -87,6 +89,7 @@ class WorkFolder:
         path = target.parent / f".{target.name}.partial"
         if not target.parent.is_dir():
             raise OutputError(f"{target.parent} is no folder; make it, or choose another place for {target.name}")
+        note(path)
         with disk_errors(target.parent):
             lock = _lock_folder(path, target)
         try:
@@ -225,9 +228,18 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def note(path: Path) -> None:
+    """Write down what is made under a hidden name, where ``LEDGER`` says so."""
+    if ledger := os.environ.get(LEDGER):
+        # Tidiness is no reason to fail.
+        with suppress(OSError), open(ledger, "a", encoding="utf-8") as file:
+            file.write(json.dumps(os.path.abspath(path)) + "\n")
+
+
 def write_whole(path: Path, content: str | bytes) -> None:
     """Write a small file so that it is there as a whole or as it was before."""
     temp = path.with_name(f".{path.name}.tmp")
+    note(temp)
     with open(temp, "wb") as file:
         file.write(content.encode() if isinstance(content, str) else content)
         sync(file)
@@ -254,6 +266,13 @@ def refuse_existing(finals: Iterable[Path], overwrite: bool) -> None:
             raise OutputError(f"{final.parent} cannot be written to; choose another place for {final.name}")
 
 
+def refuse_inputs(target: Path, inputs: Iterable[object]) -> None:
+    """Raises ``OptionError`` if a result would replace something that is read."""
+    for path in (Path(i.removeprefix("file://")) if isinstance(i, str) else i for i in inputs):
+        if isinstance(path, Path) and target.exists() and path.exists() and target.samefile(path):
+            raise OptionError(f"the output {target} is one of the inputs; choose another name with -o")
+
+
 def sidecars(final: Path) -> tuple[Path, ...]:
     """The files that programs read along with a result, whether they are there or not.
 
@@ -271,7 +290,7 @@ def sidecars(final: Path) -> tuple[Path, ...]:
 
 
 def publish(files: Sequence[tuple[Path, Path]], overwrite: bool) -> None:
-    """Give finished files their final names, all on the same file system.
+    """Give finished files their final names; one that lies on another disk is copied over first, under a hidden name.
 
     The sidecars of results that are replaced go first: whenever the process dies, no file has a sidecar that belongs
     to another.
@@ -285,9 +304,33 @@ def publish(files: Sequence[tuple[Path, Path]], overwrite: bool) -> None:
         DiskFullError, OutputError: A name cannot be given.
     """
     refuse_existing([final for _, final in files], overwrite)
-    for made, final in files:
-        with disk_errors(final.parent), open(made, "r+b") as file:
-            os.fsync(file.fileno())
+    with _near(files) as near:
+        _rename(near)
+
+
+@contextmanager
+def _near(files: Sequence[tuple[Path, Path]]) -> Iterator[list[tuple[Path, Path]]]:
+    """The same pairs, durable, with copies in place of what cannot be renamed; copies that are left over go."""
+    near: list[tuple[Path, Path]] = []
+    try:
+        for made, final in files:
+            with disk_errors(final.parent):
+                if made.stat().st_dev != final.parent.stat().st_dev:
+                    near.append((final.with_name(f".{final.name}.tmp"), final))
+                    note(near[-1][0])
+                    shutil.copyfile(made, near[-1][0])
+                else:
+                    near.append((made, final))
+                with open(near[-1][0], "r+b") as file:
+                    os.fsync(file.fileno())
+        yield near
+    finally:
+        for (made, _), (copy, _) in zip(files, near, strict=False):
+            if copy != made:
+                copy.unlink(missing_ok=True)
+
+
+def _rename(files: Sequence[tuple[Path, Path]]) -> None:
     for _, final in files:
         with disk_errors(final.parent):
             for sidecar in sidecars(final):

@@ -2,7 +2,7 @@
 
 ``install`` lays it out in a folder, which must be on the path. Its network does as it is told by pixels, so that a
 scene can be made that kills whoever looks at it; and by the environment: FAKE_SLOW seconds a tile, FAKE_BROKEN for the
-error that loading ends in, or "exit".
+error that loading ends in, or "exit", FAKE_LOUD for one that prints.
 """
 
 from __future__ import annotations
@@ -57,6 +57,9 @@ def folders() -> list[Path]:
 
 
 def load(folder: Path, compute: Compute, tta: str = "none") -> Moody:
+    if loud := os.environ.get("FAKE_LOUD"):
+        print(loud)
+        os.write(1, loud.encode() + b"\n")
     broken = os.environ.get("FAKE_BROKEN")
     if broken == "exit":
         sys.exit(7)

@@ -265,6 +265,29 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(
     assert not list(tmp_path.glob(".*"))
 
 
+@pytest.mark.parametrize("mode", ["exact", "blend"])
+def test_what_lies_ahead_is_told_before_the_first_tile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: Any
+) -> None:
+    monkeypatch.setattr(products, "COMMIT_SECONDS", 0.0)
+    scene, told = make_scene(tmp_path / "scene.tif", (1400, 60)), list[Any]()
+
+    def track(items: Any, total: int, label: str) -> Any:
+        for item in items:
+            told.append(item)
+            if len(told) == 250:
+                raise CancelledError("enough")
+            yield item
+
+    again = Outputs(polygons=False, resume=True)
+    with pytest.raises(CancelledError):
+        run(scene, plan=Plan(mode, 32, 16), track=track, begin=told.append)
+    first, second = told[0], len(told)
+    run(scene, plan=Plan(mode, 32, 16), outputs=again, track=track, begin=told.append)
+    assert (first.width, first.height, first.mode, first.device) == (60, 1400, mode, "cpu")
+    assert told[second].tiles == len(told[second + 1 :]) < first.tiles
+
+
 def test_resuming_another_plan_is_refused_with_the_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(products, "COMMIT_SECONDS", 0.0)
     scene = make_scene(tmp_path / "scene.tif", (1400, 60))

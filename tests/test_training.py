@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from fakes import make_scene
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -34,6 +36,7 @@ from rs_segment.errors import (
     TrainingError,
 )
 from rs_segment.types import NODATA, Compute, Outputs, Training, silent
+from rs_segment_cli import main
 from rs_segment_models.networks import build
 from rs_segment_models.pretrained import adapted, put_weights
 from rs_segment_models.training import RECIPES, Trained, checkpoint, choose_recipe, loop, train
@@ -270,30 +273,23 @@ def _heed() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def command(data: Path, out: Path, *more: str) -> list[str]:
-    told = (
-        "train",
-        str(data),
-        "-o",
-        str(out),
-        "--arch",
-        "segnet",
-        "--size",
-        "32",
-        "--batch",
-        "2",
-        "--split",
-        "random:0.3",
-    )
-    return [sys.executable, "-m", "rs_segment_cli", *told, "--device", "cpu", *more]
+def told(data: Path, out: Path, *more: str) -> list[str]:
+    """What is typed for a training of a small network."""
+    network = "--arch", "linknet", "--encoder", "tu-test_efficientnet"
+    rest = "--size", "32", "--batch", "2", "--split", "random:0.3", "--device", "cpu"
+    return ["train", str(data), "-o", str(out), *network, *rest, *more]
+
+
+def command(*args: str) -> list[str]:
+    return [sys.executable, "-m", "rs_segment_cli", *args]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_an_interrupted_training_loses_at_most_an_epoch(data: Path, tmp_path: Path, number: signal.Signals) -> None:
     out, last = tmp_path / "net", tmp_path / ".net.partial" / checkpoint.LAST
-    told = command(data, out, "--epochs", "500")
+    typed = told(data, out, "--epochs", "5000")
     # Whoever runs the tests in the background of a shell has SIGINT ignored, which children inherit.
-    process = subprocess.Popen(told, stderr=subprocess.PIPE, text=True, preexec_fn=_heed)
+    process = subprocess.Popen(command(*typed), stderr=subprocess.PIPE, text=True, preexec_fn=_heed)
     deadline = time.monotonic() + 100
     while not last.exists() and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.05)
@@ -307,27 +303,25 @@ def test_an_interrupted_training_loses_at_most_an_epoch(data: Path, tmp_path: Pa
     done = sum(line.startswith("epoch ") for line in said.splitlines())
     with checkpoint.safe_open(last, framework="pt") as file:
         assert json.loads(file.metadata()["progress"])["epoch"] >= max(1, done)
-    finished = subprocess.run(
-        command(data, out, "--epochs", "500", "--finish"), capture_output=True, text=True, timeout=120
-    )
-    assert finished.returncode == 0, finished.stderr
+    finished = CliRunner().invoke(main, [*typed, "--finish"])
+    assert finished.exit_code == 0, finished.output
     assert (out / "model.json").is_file()
 
 
 def test_the_whole_way_through_the_command_line(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "net"
     more = "--epochs", "1", "--loss", "focal+dice", "--progress", "jsonl", "--json"
-    trained = subprocess.run(command(data, out, *more), capture_output=True, text=True, timeout=120)
+    trained = subprocess.run(command(*told(data, out, *more)), capture_output=True, text=True, timeout=120)
     assert trained.returncode == 0, trained.stderr
     assert json.loads(trained.stdout)["model"] == str(out)
     lines = [json.loads(line) for line in trained.stderr.splitlines()]
     assert {line["stage"] for line in lines} >= {"train"}
-    told = [sys.executable, "-m", "rs_segment_cli", "predict", str(data / "images" / "part_1.tif"), "--model", str(out)]
-    mapped = subprocess.run([*told, "-o", str(tmp_path / "map.tif"), "--confidence"], capture_output=True, text=True)
-    assert mapped.returncode == 0, mapped.stderr
-    assert (tmp_path / "map.tif").is_file()
-    both = subprocess.run(command(data, out, "--epochs", "1", "--time", "1m"), capture_output=True, text=True)
-    assert (both.returncode, "choose one" in both.stderr) == (2, True)
+    scene, made = str(data / "images" / "part_1.tif"), tmp_path / "map.tif"
+    mapped = CliRunner().invoke(main, ["predict", scene, "--model", str(out), "-o", str(made), "--confidence"])
+    assert mapped.exit_code == 0, mapped.output
+    assert made.is_file()
+    both = CliRunner().invoke(main, told(data, out, "--epochs", "1", "--time", "1m"))
+    assert (both.exit_code, "choose one" in both.stderr) == (2, True)
 
 
 @pytest.mark.parametrize(
@@ -443,11 +437,24 @@ def test_imagenet_weights_fail_at_once_without_a_network(monkeypatch: pytest.Mon
     assert time.monotonic() - started < 15
 
 
-def test_the_study_prints_its_table(data: Path, tmp_path: Path) -> None:
-    script = Path(__file__).parents[1] / "examples" / "dubai_study.py"
-    few = "--networks", "unet", "--epochs", "1", "--size", "32", "--batch", "2", "--device", "cpu"
-    told = [sys.executable, str(script), str(data), "-o", str(tmp_path / "study"), "--split", "random:0.3", *few]
-    found = subprocess.run(told, capture_output=True, text=True, timeout=200)
-    assert found.returncode == 0, found.stderr
-    assert "1 epochs, NOT the study's 200" in found.stdout
-    assert "| U-Net | 0.51 | 0." in found.stdout
+def test_the_study_prints_its_table(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = importlib.util.spec_from_file_location("study", Path(__file__).parents[1] / "examples" / "dubai_study.py")
+    assert found is not None
+    assert found.loader is not None
+    study = importlib.util.module_from_spec(found)
+    found.loader.exec_module(study)
+
+    def small(dataset: Any, split: Any, choices: dict[str, Any], *more: Any, **others: Any) -> Trained:
+        assert choose_recipe(choices).network["arch"] == "unet"
+        smaller = {k: v for k, v in choices.items() if k != "arch"} | {"network": TINY["network"]}
+        return train(dataset, split, smaller, *more, **others)
+
+    monkeypatch.setattr(study, "train", small)
+    few = "--networks", "unet", "unet-vgg19", "--epochs", "1", "--size", "32", "--batch", "2", "--device", "cpu"
+    assert study.main([str(data), "-o", str(tmp_path / "study"), "--split", "random:0.3", *few]) == 0
+    printed = capsys.readouterr().out
+    assert "1 epochs, NOT the study's 200" in printed
+    assert "| U-Net | 0.51 | 0." in printed
+    assert "| U-Net + VGG19 | 0.64 | 0." in printed

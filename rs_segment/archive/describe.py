@@ -22,7 +22,7 @@ from ..errors import OutputError
 from ..geobox import GeoBox
 from ..result import UNCLASSIFIED_CLASS, Segmentation, without_secrets
 from ..types import NODATA, PROBABILITY_STEPS, UNCLASSIFIED
-from ..workfolder import disk_errors, sync
+from ..workfolder import disk_errors, note, sync
 from .footprint import bbox, footprint
 from .hrefs import beside, is_address
 from .manifest import Output
@@ -125,6 +125,7 @@ def write(path: Path, data: bytes) -> None:
         DiskFullError, OutputError: It cannot be written.
     """
     temp = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    note(temp)
     with disk_errors(path.parent):
         try:
             with open(temp, "xb") as file:

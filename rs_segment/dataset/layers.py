@@ -40,12 +40,16 @@ class Layer:
         crs: WKT, or None.
         shapes: (n,) polygons in that CRS.
         labels: (n,) texts, "" where the class field is empty.
+        rows: (n,) their places among all features of the file, from 0.
+        features: How many those are.
     """
 
     path: str
     crs: str | None
     shapes: NDArray[np.object_] = field(repr=False, compare=False)
     labels: NDArray[np.object_] = field(repr=False, compare=False)
+    rows: NDArray[np.int64] = field(repr=False, compare=False)
+    features: int
 
     @classmethod
     def read(cls, path: Path, spec: LabelSpec) -> Layer:
@@ -77,7 +81,28 @@ class Layer:
         elif ordered:
             rank = _numbers(there[spec.order], path, spec.order)
         order = np.flatnonzero(flat)[np.argsort(rank[flat], kind="stable")]
-        return cls(str(path), meta.get("crs"), _valid(shapes[order]), labels[order])
+        return cls(str(path), meta.get("crs"), _valid(shapes[order]), labels[order], order, len(shapes))
+
+    def placed(self, box: GeoBox, image: str) -> tuple[NDArray[np.object_], NDArray[np.int64]]:
+        """(polygons that meet a grid, in pixels: x = column, y = row; which of the layer's they are).
+
+        Args:
+            box: The grid.
+            image: Whose it is, for people.
+
+        Raises:
+            DatasetError: The file or the image has no CRS, but the other has.
+        """
+        if (self.crs is None) != (box.crs is None):
+            lacking = self.path if self.crs is None else image
+            raise DatasetError(f"{lacking} has no CRS, so the polygons of {self.path} cannot be placed on {image}")
+        shapes, which = self.shapes, np.arange(len(self.shapes))
+        if self.crs is not None and box.crs is not None:
+            shapes, which = _moved(shapes, self.crs, box)
+        to_pixels = ~box.transform
+        pixels = shapely.transform(shapes, lambda xy: np.column_stack(to_pixels * (xy[:, 0], xy[:, 1])))
+        meets = shapely.intersects(pixels, shapely.box(0, 0, box.shape[1], box.shape[0]))
+        return pixels[meets], which[meets]
 
     def on(self, box: GeoBox, legend: Legend, image: str, only: int | None = None, cut: bool = True) -> Burnt:
         """The polygons in the pixels of a grid, as far as they meet it.
@@ -92,17 +117,9 @@ class Layer:
         Raises:
             DatasetError: The file or the image has no CRS, but the other has.
         """
-        if (self.crs is None) != (box.crs is None):
-            lacking = self.path if self.crs is None else image
-            raise DatasetError(f"{lacking} has no CRS, so the polygons of {self.path} cannot be placed on {image}")
-        shapes, which = self.shapes, np.arange(len(self.shapes))
-        if self.crs is not None and box.crs is not None:
-            shapes, which = _moved(shapes, self.crs, box)
-        to_pixels = ~box.transform
-        pixels = shapely.transform(shapes, lambda xy: np.column_stack(to_pixels * (xy[:, 0], xy[:, 1])))
-        meets = shapely.intersects(pixels, shapely.box(0, 0, box.shape[1], box.shape[0]))
-        pixels, kept = _pieces(pixels[meets]) if cut else (pixels[meets], np.arange(int(meets.sum())))
-        labels = self.labels[which[meets]][kept]
+        pixels, which = self.placed(box, image)
+        pixels, kept = _pieces(pixels) if cut else (pixels, np.arange(len(pixels)))
+        labels = self.labels[which][kept]
         # A polygon without a label is a place that nobody has named.
         named = {"": NODATA, **legend.classes}
         values = np.array([named.get(v, legend.otherwise) if only is None else only for v in labels], np.uint8)
@@ -143,8 +160,13 @@ class Burnt:
         return labels
 
 
-def choose_layer(path: Path, wanted: str) -> str:
+def choose_layer(path: Path, wanted: str, how: str = "name one as layer in [labels]") -> str:
     """The name of the layer that is read.
+
+    Args:
+        path: The file.
+        wanted: The name, or "" for the only one.
+        how: What to do where there are several, for people.
 
     Raises:
         DatasetError: The file cannot be read, lacks the layer, or has several and none was named.
@@ -162,9 +184,7 @@ def choose_layer(path: Path, wanted: str) -> str:
             raise DatasetError(f"{path} has no layer {wanted!r}; it has {', '.join(layers) or 'none with geometries'}")
         return wanted
     if len(layers) != 1:
-        raise DatasetError(
-            f"{path} has {len(layers)} layers with geometries ({', '.join(layers[:9])}); name one as layer in [labels]"
-        )
+        raise DatasetError(f"{path} has {len(layers)} layers with geometries ({', '.join(layers[:9])}); {how}")
     return layers[0]
 
 
