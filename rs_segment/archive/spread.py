@@ -247,6 +247,11 @@ def _dask(module: str) -> Any:
         raise OptionError(told) from None
 
 
+def _threads(seat: Mapping[str, str]) -> dict[str, str]:
+    """How many threads libraries may have, out of an environment."""
+    return {name: value for name, value in seat.items() if name.endswith("_THREADS")}
+
+
 def _local_cluster(seats: Sequence[Mapping[str, str]], attempts: int) -> Any:
     """A cluster that only this machine can reach, with a worker of one thread a seat."""
     distributed = _dask("distributed")
@@ -267,8 +272,9 @@ def _local_cluster(seats: Sequence[Mapping[str, str]], attempts: int) -> Any:
                 "distributed.scheduler.allowed-failures": attempts - 1,
                 # Workers get these settings whatever their environment says.
                 "distributed.worker.profile.enabled": False,
-                # Dask's own sets MALLOC_TRIM_THRESHOLD_ too: memory then goes back at once, and is taken anew by pages.
-                "distributed.nanny.pre-spawn-environ": {k: v for k, v in seats[0].items() if k.endswith("_THREADS")},
+                # Instead of Dask's own, which have memory go back at once, to be taken anew by pages. So does an arena of
+                # a thread, and scenes are done in one.
+                "distributed.nanny.pre-spawn-environ": {**_threads(seats[0]), "MALLOC_ARENA_MAX": "1"},
             }
         ):
             return distributed.SpecCluster(scheduler=scheduler, workers=workers, silence_logs=logging.CRITICAL)
