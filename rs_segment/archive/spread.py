@@ -272,8 +272,8 @@ def _local_cluster(seats: Sequence[Mapping[str, str]], attempts: int) -> Any:
                 "distributed.scheduler.allowed-failures": attempts - 1,
                 # Workers get these settings whatever their environment says.
                 "distributed.worker.profile.enabled": False,
-                # Instead of Dask's own, which have memory go back at once, to be taken anew by pages. So does an arena of
-                # a thread, and scenes are done in one.
+                # Instead of Dask's own, which have memory go back at once, to be taken anew by pages. So does the arena
+                # of a thread, and scenes are done in one.
                 "distributed.nanny.pre-spawn-environ": {**_threads(seats[0]), "MALLOC_ARENA_MAX": "1"},
             }
         ):
