@@ -79,7 +79,8 @@ def test_every_tool_works_on_a_real_scene(tmp_path: Path) -> None:
         BUFFER=8,
     )
     assert 0 < trained["ACCURACY"] <= 1
-    assert "dubai" in run("modelinfo", MODEL="dubai-landcover")["NAME"]
+    assert run("modelinfo", MODEL="dubai-landcover")["NAME"] == "dubai-landcover"
+    assert "dubai-landcover" in run("doctor")["MODELS"]
     again = tmp_path / "again.tif"
     run("predict", INPUT=scene, MODEL_FOLDER=tmp_path / "model", OUTPUT=again)
     with rasterio.open(again) as source:
