@@ -270,8 +270,11 @@ def _local_cluster(seats: Sequence[Mapping[str, str]], attempts: int) -> Any:
         with _dask("dask").config.set(
             {
                 "distributed.scheduler.allowed-failures": attempts - 1,
-                # Workers get these settings whatever their environment says.
+                # Workers get these settings whatever their environment says. Those of Dask wake every process some
+                # hundred times a second, while all cores compute.
                 "distributed.worker.profile.enabled": False,
+                "distributed.admin.tick.interval": "1s",
+                "distributed.worker.memory.monitor-interval": "1s",
                 # Instead of Dask's own, which have memory go back at once, to be taken anew by pages. So does the arena
                 # of a thread, and scenes are done in one.
                 "distributed.nanny.pre-spawn-environ": {**_threads(seats[0]), "MALLOC_ARENA_MAX": "1"},
