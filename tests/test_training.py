@@ -119,6 +119,9 @@ def test_a_training_makes_a_model_that_predicts(data: Path, tmp_path: Path) -> N
     assert [p.name for p in tmp_path.iterdir()] == ["net"]
     card = ModelCard.read(tmp_path / "net" / "model.json")
     assert (card.stride, card.halo % 2, card.mode, len(card.bands)) == (2, 0, "exact", 2)
+    # Images of 40 x 52 px hold no two tiles, many of them together do.
+    assert card.training["halo_agreement"][str(card.halo)] >= 0.999
+    assert "small images put side by side" in card.training["context"]
     assert card.temperature != 1
     assert card.training["calibration"]["ece_after"] <= card.training["calibration"]["ece_before"] + 0.02
     assert card.training["command"] == "rs-segment train set -o net"

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from rs_segment.accuracy import Confusion, number
@@ -36,6 +38,7 @@ from .recipe import Recipe
 HISTORY, REPORT = "history.csv", "report.html"
 MEASURE_SECONDS = 90.0
 _MOST, _TILES, _USUAL = 2048, (1024, 512, 256), 128
+_LARGE, _PIECES = 4, 64
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]{1,98}[A-Za-z0-9]")
 
 
@@ -45,15 +48,17 @@ class Measured:
 
     Args:
         card: With stride, halo, mode, temperature and precisions.
-        halo: How the halo was found; None where no image is large enough.
+        halo: How the halo was found; None where the tiles of no size suit the stride.
         calibration: Of the validation windows.
         shift: Largest difference of a logit after a shift by the stride, in standard deviations.
+        quilted: Whether images were too small for tiles, so that some were put side by side.
     """
 
     card: ModelCard
     halo: Halo | None
     calibration: Calibration
     shift: float
+    quilted: bool
 
 
 def card_of(dataset: Dataset, recipe: Recipe, scaling: Scaling, name: str) -> ModelCard:
@@ -84,15 +89,19 @@ def measure(net: nn.Module, card: ModelCard, split: Split, device: torch.device,
     Args:
         net: With its final weights, in fp32.
         card: As ``card_of`` made it.
-        split: Its validation images are measured on, or the largest of training where those are too small.
+        split: Its validation images are measured on, or the largest of training where those are too small, or small
+            ones put side by side.
         device: Where to compute.
         recipe: Whose windows the temperature is fitted on.
     """
     stride = stride_of(net)
     card = card.replace(stride=stride, halo=0)
-    shift = shift_test(net, stride, 512 if stride <= 16 else 1024)
+    side = 512 if stride <= 16 else 1024
+    shift = shift_test(net, stride, side)
     full = TorchPredictor(net, card, Compute(str(device), "fp32", 1))
     images, truths = _images(full, split)
+    if quilted := not any(map(_holds_two, images)):
+        images, truths = [_quilt(images, side)], [_quilt(truths, side)]
     halo = _halo(full, images, stride)
     width = _USUAL if halo is None or halo.halo is None else halo.halo
     width = max(stride, -(-width // stride) * stride)
@@ -104,7 +113,7 @@ def measure(net: nn.Module, card: ModelCard, split: Split, device: torch.device,
     if images and "bf16" in devices.fast_in(device):
         short = TorchPredictor(net, card, Compute(str(device), "bf16", 1))
         card = card.replace(precisions={"bf16": precision_agreement(full, short, images, truths)})
-    return Measured(card, halo, calibration, shift.by_stride)
+    return Measured(card, halo, calibration, shift.by_stride, quilted)
 
 
 def score(net: nn.Module, card: ModelCard, dataset: Dataset, parts: Sequence[Part], track: Track) -> Evaluation:
@@ -204,23 +213,40 @@ def _images(full: TorchPredictor, split: Split) -> tuple[list[Pixels], list[Labe
     images: list[Pixels] = []
     truths: list[Labels] = []
     began = time.monotonic()
-    for part in parts[:4]:
+    for part in parts[:_PIECES]:
         w = part.window
         sample = part.pair.read(type(w)(w.col_off, w.row_off, min(w.width, _MOST), min(w.height, _MOST)))
         images.append(sample.pixels)
         truths.append(sample.labels)
         whole_labels(full, sample.pixels)
         # A halo is found after about eight more looks at the same images.
-        if (time.monotonic() - began) * 8 > MEASURE_SECONDS:
+        enough = len(images) >= _LARGE and any(map(_holds_two, images))
+        if enough or (time.monotonic() - began) * 8 > MEASURE_SECONDS:
             break
     return images, truths
 
 
+def _quilt(pieces: Sequence[NDArray[Any]], width: int) -> NDArray[Any]:
+    """One array of many, at least that wide and half as high: cut to the smallest of them, side by side, in rows."""
+    rows, cols = (min(piece.shape[axis] for piece in pieces) for axis in (-2, -1))
+    down, across = math.ceil(width / 2 / rows), math.ceil(width / cols)
+    cells = [pieces[i % len(pieces)][..., :rows, :cols] for i in range(down * across)]
+    return np.concatenate(
+        [np.concatenate(cells[i * across : (i + 1) * across], axis=-1) for i in range(down)],
+        axis=-2,
+    )
+
+
+def _holds_two(image: Pixels, tile: int = _TILES[-1]) -> bool:
+    """Whether an image is large enough for two tiles, and so has an edge between them."""
+    return bool(max(image.shape[1:]) > tile * 3 // 2)
+
+
 def _halo(full: TorchPredictor, images: Sequence[Pixels], stride: int) -> Halo | None:
-    """The halo by the largest tile that the images hold two of; None where they are too small."""
+    """The halo by the largest tile that the images hold two of; None where no tile suits the stride."""
     found: Halo | None = None
     for tile in sorted(_TILES):
-        large = [image for image in images if max(image.shape[1:]) > tile * 3 // 2]
+        large = [image for image in images if _holds_two(image, tile)]
         if large and tile % stride == 0:
             found = measured_halo(full, large, stride, tile)
             if found.halo is not None:
@@ -236,13 +262,14 @@ def _context(measured: Measured) -> str:
     halo, card = measured.halo, measured.card
     shift = f"after a shift by the stride logits differ by {measured.shift:.2g} standard deviations at most"
     if halo is None:
-        return f"no image was large enough to measure the halo, {card.halo} px is a guess; {shift}"
+        return f"the halo of a stride of {card.stride} px cannot be measured, {card.halo} px is a guess; {shift}"
     if halo.halo is None:
         return f"no halo up to {max(halo.edge)} px gave 99.9 %, so {card.halo} px is a guess; {shift}"
     share = halo.edge[halo.halo]
+    whole = "small images put side by side" if measured.quilted else "the whole image"
     return (
         f"with a halo of {halo.halo} px {share:.2%} of the labels along the edges of tiles agree with one pass over "
-        f"the whole image; {shift}"
+        f"{whole}; {shift}"
     )
 
 
