@@ -10,17 +10,15 @@ from qgis.core import (
     QgsProcessingException,
     QgsProcessingFeedback,
     QgsProcessingOutputNumber,
-    QgsProcessingParameterBand,
     QgsProcessingParameterFeatureSink,
     QgsProcessingParameterFeatureSource,
     QgsProcessingParameterField,
-    QgsProcessingParameterRasterLayer,
 )
 
 from .algorithm import Algorithm
 from .host import Outcome
 from .layers import Raster, Vector
-from .parameters import number
+from .parameters import add_class_raster, add_nodata
 
 COLUMNS = ("zone", "class_id", "class", "pixels", "area_m2", "share", "nodata_pixels")
 FIELDS = "zone:string,class_id:integer,class:string,pixels:int8,area_m2:double,share:double,nodata_pixels:int8"
@@ -43,12 +41,7 @@ class ClassStats(Algorithm):
 
     def define(self) -> None:
         """Add the parameters and the outputs."""
-        self.add(QgsProcessingParameterRasterLayer("INPUT", "Class raster"), "", "One band of whole numbers.")
-        self.add(
-            QgsProcessingParameterBand("BAND", "Band", None, "INPUT", True),
-            "--band",
-            "The band that holds the classes. Empty: the only one.",
-        )
+        add_class_raster(self)
         self.add(
             QgsProcessingParameterFeatureSource("ZONES", "Zones", [QgsProcessing.SourceType.TypeVectorPolygon]),
             "",
@@ -59,12 +52,7 @@ class ClassStats(Algorithm):
             "",
             "The attribute that names a zone; polygons of one name are one zone. Empty: each by its number, from 1.",
         )
-        self.add(
-            number("NODATA", "No data value"),
-            "--nodata",
-            "Value of missing pixels, where the raster does not say it. Empty: what the raster says.",
-            advanced=True,
-        )
+        add_nodata(self, "raster")
         self.add(
             QgsProcessingParameterFeatureSink("OUTPUT", "Class areas", QgsProcessing.SourceType.TypeVector),
             "",
@@ -77,10 +65,7 @@ class ClassStats(Algorithm):
 
     def prepare_job(self, parameters: dict[str, Any], context: QgsProcessingContext) -> None:
         """Look at the layers."""
-        layer = self.parameterAsRasterLayer(parameters, "INPUT", context)
-        if layer is None:
-            raise QgsProcessingException(self.invalidRasterError(parameters, "INPUT"))
-        self.raster = Raster.of(layer)
+        self.raster = Raster.given(self, parameters, "INPUT", context)
         self.zones = Vector.of(self, parameters, "ZONES", context)
         if self.zones is None:
             raise QgsProcessingException(self.invalidSourceError(parameters, "ZONES"))

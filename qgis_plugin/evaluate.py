@@ -7,7 +7,6 @@ from typing import Any
 from qgis.core import (
     QgsProcessing,
     QgsProcessingContext,
-    QgsProcessingException,
     QgsProcessingFeedback,
     QgsProcessingOutputNumber,
     QgsProcessingParameterBand,
@@ -23,7 +22,7 @@ from qgis.core import (
 from .algorithm import Algorithm, choice, text
 from .host import Outcome
 from .layers import Raster, Vector, place
-from .parameters import number
+from .parameters import add_area, add_nodata, number
 from .trainingset import label
 
 COLUMNS = ("value", "name", "reference_pixels", "predicted_pixels", "iou", "precision", "recall", "f1")
@@ -89,11 +88,7 @@ class Evaluate(Algorithm):
             "By value or name, with commas. Empty: none.",
         )
         self.add(QgsProcessingParameterExtent("EXTENT", "Extent", None, True), "", "Only here. Empty: everywhere.")
-        self.add(
-            QgsProcessingParameterFeatureSource("AOI", "Area of interest", POLYGONS, None, True),
-            "",
-            "Polygons: only the pixels with their centre in one of them. Empty: all pixels.",
-        )
+        add_area(self)
         self._add_advanced()
         self.add(
             QgsProcessingParameterFeatureSink(
@@ -138,12 +133,7 @@ class Evaluate(Algorithm):
             "The band that holds the classes. Empty: the only one, or three as colours.",
             advanced=True,
         )
-        self.add(
-            number("NODATA", "No data value"),
-            "--nodata",
-            "Value of missing pixels, where the class raster does not say it. Empty: what the raster says.",
-            advanced=True,
-        )
+        add_nodata(self, "class raster")
         self.add(
             number("REFERENCE_NODATA", "No data value of the reference"),
             "--reference-nodata",
@@ -160,14 +150,9 @@ class Evaluate(Algorithm):
 
     def prepare_job(self, parameters: dict[str, Any], context: QgsProcessingContext) -> None:
         """Look at the layers."""
-        layer = self.parameterAsRasterLayer(parameters, "INPUT", context)
-        if layer is None:
-            raise QgsProcessingException(self.invalidRasterError(parameters, "INPUT"))
-        self.raster = Raster.of(layer)
-        reference = self.parameterAsRasterLayer(parameters, "REFERENCE", context)
-        if reference is None and parameters.get("REFERENCE"):
-            raise QgsProcessingException(self.invalidRasterError(parameters, "REFERENCE"))
-        self.reference = None if reference is None else Raster.of(reference)
+        self.raster = Raster.given(self, parameters, "INPUT", context)
+        wanted = parameters.get("REFERENCE")
+        self.reference = Raster.given(self, parameters, "REFERENCE", context) if wanted else None
         self.polygons = Vector.of(self, parameters, "POLYGONS", context)
         self.area = Vector.of(self, parameters, "AOI", context)
 

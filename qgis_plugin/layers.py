@@ -67,6 +67,24 @@ class Raster:
         copy = None if path else provider.clone()
         return cls(layer.name(), path, layer.crs(), extent, upside_down, copy)
 
+    @classmethod
+    def given(
+        cls,
+        algorithm: QgsProcessingAlgorithm,
+        parameters: dict[str, Any],
+        name: str,
+        context: QgsProcessingContext,
+    ) -> Raster:
+        """The raster of a parameter; to be called in the main thread.
+
+        Raises:
+            QgsProcessingException: There is no such layer.
+        """
+        layer = algorithm.parameterAsRasterLayer(parameters, name, context)
+        if layer is None:
+            raise QgsProcessingException(algorithm.invalidRasterError(parameters, name))
+        return cls.of(layer)
+
     def file(self) -> str:
         """What the engine opens.
 

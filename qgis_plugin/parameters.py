@@ -1,10 +1,18 @@
-"""Which parameters do several algorithms share? Those of models, of computing, and of drawing polygons."""
+"""Which parameters do several algorithms share? Those of models, of computing, of rasters, and of drawing polygons."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from qgis.core import QgsProcessingContext, QgsProcessingParameterFile, QgsProcessingParameterNumber
+from qgis.core import (
+    QgsProcessing,
+    QgsProcessingContext,
+    QgsProcessingParameterBand,
+    QgsProcessingParameterFeatureSource,
+    QgsProcessingParameterFile,
+    QgsProcessingParameterNumber,
+    QgsProcessingParameterRasterLayer,
+)
 
 from . import handshake
 from .algorithm import Algorithm, choice, text
@@ -98,17 +106,43 @@ def add_reading(algorithm: Algorithm) -> None:
         "Empty: values are taken as they are.",
         advanced=True,
     )
-    algorithm.add(
-        number("NODATA", "No data value"),
-        "--nodata",
-        "Value of missing pixels, where the scene does not say it. Empty: what the scene says.",
-        advanced=True,
-    )
+    add_nodata(algorithm, "scene")
     algorithm.add(
         number("RESOLUTION", "Size of pixels on the ground (metres)", 0.0),
         "--resolution",
         "Where the scene does not say it or says it wrongly. Empty: what the scene says.",
         advanced=True,
+    )
+
+
+def add_nodata(algorithm: Algorithm, what: str) -> None:
+    """Which pixels are missing."""
+    algorithm.add(
+        number("NODATA", "No data value"),
+        "--nodata",
+        f"Value of missing pixels, where the {what} does not say it. Empty: what the {what} says.",
+        advanced=True,
+    )
+
+
+def add_class_raster(algorithm: Algorithm) -> None:
+    """A class raster that somebody has made."""
+    algorithm.add(QgsProcessingParameterRasterLayer("INPUT", "Class raster"), "", "One band of whole numbers.")
+    algorithm.add(
+        QgsProcessingParameterBand("BAND", "Band", None, "INPUT", True),
+        "--band",
+        "The band that holds the classes. Empty: the only one.",
+    )
+
+
+def add_area(algorithm: Algorithm) -> None:
+    """Polygons that say which pixels count."""
+    algorithm.add(
+        QgsProcessingParameterFeatureSource(
+            "AOI", "Area of interest", [QgsProcessing.SourceType.TypeVectorPolygon], None, True
+        ),
+        "",
+        "Polygons: only the pixels with their centre in one of them. Empty: all pixels.",
     )
 
 

@@ -7,13 +7,10 @@ from typing import Any
 from qgis.core import (
     QgsProcessing,
     QgsProcessingContext,
-    QgsProcessingException,
     QgsProcessingFeedback,
     QgsProcessingOutputNumber,
-    QgsProcessingParameterBand,
     QgsProcessingParameterBoolean,
     QgsProcessingParameterExtent,
-    QgsProcessingParameterFeatureSource,
     QgsProcessingParameterRasterLayer,
     QgsProcessingParameterVectorDestination,
 )
@@ -21,7 +18,7 @@ from qgis.core import (
 from .algorithm import Algorithm, text
 from .host import Outcome
 from .layers import Raster, Vector, place
-from .parameters import add_shaping, number, whole
+from .parameters import add_area, add_class_raster, add_nodata, add_shaping, whole
 
 FORMATS = (".gpkg", ".fgb", ".geojson", ".parquet", ".shp")
 
@@ -40,12 +37,7 @@ class Polygonize(Algorithm):
 
     def define(self) -> None:
         """Add the parameters and the outputs."""
-        self.add(QgsProcessingParameterRasterLayer("INPUT", "Class raster"), "", "One band of whole numbers.")
-        self.add(
-            QgsProcessingParameterBand("BAND", "Band", None, "INPUT", True),
-            "--band",
-            "The band that holds the classes. Empty: the only one.",
-        )
+        add_class_raster(self)
         self.add(
             text("CLASSES", "Classes"),
             "--classes",
@@ -54,13 +46,7 @@ class Polygonize(Algorithm):
         self.add(
             QgsProcessingParameterExtent("EXTENT", "Extent", None, True), "", "Only here. Empty: the whole raster."
         )
-        self.add(
-            QgsProcessingParameterFeatureSource(
-                "AOI", "Area of interest", [QgsProcessing.SourceType.TypeVectorPolygon], None, True
-            ),
-            "",
-            "Polygons: only the pixels with their centre in one of them. Empty: all pixels.",
-        )
+        add_area(self)
         self.add(
             QgsProcessingParameterRasterLayer("CONFIDENCE", "Confidence raster", None, True),
             "",
@@ -72,12 +58,7 @@ class Polygonize(Algorithm):
             "On the same grid: only where it is not 0. Empty: everywhere.",
             advanced=True,
         )
-        self.add(
-            number("NODATA", "No data value"),
-            "--nodata",
-            "Value of missing pixels, where the raster does not say it. Empty: what the raster says.",
-            advanced=True,
-        )
+        add_nodata(self, "raster")
         add_shaping(self)
         self.add(
             whole("SPLIT", "Cut along a grid (pixels)", 1),
@@ -103,11 +84,8 @@ class Polygonize(Algorithm):
         """Look at the layers."""
         self.rasters = {}
         for name in ("INPUT", "CONFIDENCE", "MASK"):
-            layer = self.parameterAsRasterLayer(parameters, name, context)
-            if layer is not None:
-                self.rasters[name] = Raster.of(layer)
-            elif name == "INPUT" or parameters.get(name):
-                raise QgsProcessingException(self.invalidRasterError(parameters, name))
+            if name == "INPUT" or parameters.get(name):
+                self.rasters[name] = Raster.given(self, parameters, name, context)
         self.area = Vector.of(self, parameters, "AOI", context)
 
     def subject(self) -> str:

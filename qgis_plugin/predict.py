@@ -7,14 +7,12 @@ from typing import Any
 from qgis.core import (
     QgsProcessing,
     QgsProcessingContext,
-    QgsProcessingException,
     QgsProcessingFeedback,
     QgsProcessingOutputNumber,
     QgsProcessingOutputString,
     QgsProcessingParameterBand,
     QgsProcessingParameterExtent,
     QgsProcessingParameterFeatureSink,
-    QgsProcessingParameterFeatureSource,
     QgsProcessingParameterRasterDestination,
     QgsProcessingParameterRasterLayer,
     QgsProcessingParameterVectorDestination,
@@ -23,7 +21,7 @@ from qgis.core import (
 from .algorithm import Algorithm
 from .host import Outcome
 from .layers import Raster, Vector, asked, place
-from .parameters import add_computing, add_device, add_model, add_reading, add_shaping, model, number
+from .parameters import add_area, add_computing, add_device, add_model, add_reading, add_shaping, model, number
 
 RASTERS = (".tif", ".tiff")
 FIELDS = "value:integer,class:string,pixels:int8,area_m2:double,share:double"
@@ -60,13 +58,7 @@ class Predict(Algorithm):
             "",
             "Only here; all else has no data in the result. Empty: the whole layer.",
         )
-        self.add(
-            QgsProcessingParameterFeatureSource(
-                "AOI", "Area of interest", [QgsProcessing.SourceType.TypeVectorPolygon], None, True
-            ),
-            "",
-            "Polygons: only the pixels with their centre in one of them. Empty: all pixels.",
-        )
+        add_area(self)
         add_device(self)
         add_computing(self)
         add_reading(self)
@@ -107,10 +99,7 @@ class Predict(Algorithm):
 
     def prepare_job(self, parameters: dict[str, Any], context: QgsProcessingContext) -> None:
         """Look at the layers."""
-        layer = self.parameterAsRasterLayer(parameters, "INPUT", context)
-        if layer is None:
-            raise QgsProcessingException(self.invalidRasterError(parameters, "INPUT"))
-        self.raster = Raster.of(layer)
+        self.raster = Raster.given(self, parameters, "INPUT", context)
         self.area = Vector.of(self, parameters, "AOI", context)
 
     def subject(self) -> str:

@@ -16,7 +16,6 @@ from qgis.core import (
     QgsProcessingOutputMultipleLayers,
     QgsProcessingOutputNumber,
     QgsProcessingParameterBoolean,
-    QgsProcessingParameterFeatureSource,
     QgsProcessingParameterFile,
     QgsProcessingParameterFolderDestination,
     QgsProcessingParameterMultipleLayers,
@@ -25,7 +24,7 @@ from qgis.core import (
 from .algorithm import Algorithm, choice, text
 from .host import JobFailed, Outcome
 from .layers import Raster, Vector
-from .parameters import add_computing, add_device, add_model, add_reading, add_shaping, model
+from .parameters import add_area, add_computing, add_device, add_model, add_reading, add_shaping, model
 
 SUMMARY = "summary.csv"
 
@@ -71,13 +70,7 @@ class PredictBatch(Algorithm):
             "--bidx",
             "One for each band of the model, by number or name: 1,2,3 or red,green,blue. Empty: by name.",
         )
-        self.add(
-            QgsProcessingParameterFeatureSource(
-                "AOI", "Area of interest", [QgsProcessing.SourceType.TypeVectorPolygon], None, True
-            ),
-            "",
-            "Polygons: only the pixels with their centre in one of them. Empty: all pixels.",
-        )
+        add_area(self)
         add_device(self)
         self.add(
             choice("EXISTING", "Results that are there", ["skip", "overwrite", "fail"], "skip"),
