@@ -191,7 +191,12 @@ def _noise(bands: int, side: int) -> torch.Tensor:
 
 
 def measured_halo(
-    predictor: TorchPredictor, images: Sequence[Pixels], stride: int, tile: int = 1024, agree: float = 0.999
+    predictor: TorchPredictor,
+    images: Sequence[Pixels],
+    stride: int,
+    tile: int = 1024,
+    agree: float = 0.999,
+    tried: Halo | None = None,
 ) -> Halo:
     """The context that a network really uses: tiles as the engine cuts them, against one pass over the whole image.
 
@@ -204,11 +209,13 @@ def measured_halo(
         tile: Side of a tile in pixels; halos up to a quarter of it are tried. The share on the edge hardly
             depends on it, the share in the map does.
         agree: Share of labels that must agree.
+        tried: What smaller tiles told; only larger halos are tried.
     """
+    least = max(tried.edge, default=-stride) + stride if tried else 0
     wholes = [whole_labels(predictor, image) for image in images]
-    edge: dict[int, float] = {}
-    everywhere: dict[int, float] = {}
-    for halo in range(0, tile // 4 + 1, stride):
+    edge = dict(tried.edge) if tried else {}
+    everywhere = dict(tried.map) if tried else {}
+    for halo in range(least, tile // 4 + 1, stride):
         same = np.zeros(4, np.int64)
         for image, whole in zip(images, wholes, strict=True):
             grid = TileGrid(whole.shape, tile, halo, stride)

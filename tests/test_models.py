@@ -610,3 +610,8 @@ def test_halo_of_a_known_network() -> None:
     assert found.halo == 4
     assert found.edge[4] == found.map[4] == 1
     assert found.edge[0] < found.map[0] < 1
+    less = measure.measured_halo(predictor, [pixels_of((1, 150, 170))], 2, tile=12)
+    assert less.halo is None
+    assert list(less.edge) == [0, 2]
+    more = measure.measured_halo(predictor, [pixels_of((1, 150, 170))], 2, tile=48, tried=less)
+    assert (more.halo, more.edge[0], list(more.edge)) == (4, less.edge[0], [0, 2, 4])

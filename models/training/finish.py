@@ -248,7 +248,7 @@ def _halo(full: TorchPredictor, images: Sequence[Pixels], stride: int) -> Halo |
     for tile in sorted(_TILES):
         large = [image for image in images if _holds_two(image, tile)]
         if large and tile % stride == 0:
-            found = measured_halo(full, large, stride, tile)
+            found = measured_halo(full, large, stride, tile, tried=found)
             if found.halo is not None:
                 return found
     return found
