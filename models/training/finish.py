@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from rasterio.windows import Window
 from torch import nn
 
 from rs_segment.accuracy import Confusion, number
@@ -36,8 +37,10 @@ from .loop import validation_side
 from .recipe import Recipe
 
 HISTORY, REPORT = "history.csv", "report.html"
-MEASURE_SECONDS = 90.0
-_MOST, _TILES, _USUAL = 2048, (1024, 512, 256), 128
+MEASURE_SECONDS, LOOKS = 90.0, 10
+"""About how long a halo may take to be found, and how often the same imagery is looked at meanwhile."""
+_PROBE, _LEAST, _MOST = 512, 1024, 2048
+_TILES, _USUAL = (1024, 512, 256), 128
 _LARGE, _PIECES = 4, 64
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]{1,98}[A-Za-z0-9]")
 
@@ -210,20 +213,32 @@ def _images(full: TorchPredictor, split: Split) -> tuple[list[Pixels], list[Labe
     if not parts or _smallest_side(parts[0]) < 2 * _TILES[-1]:
         parts = [*parts, *sorted(split.train, key=_smallest_side, reverse=True)]
         parts.sort(key=_smallest_side, reverse=True)
+    room = _affordable(full, parts[0])
+    side = max(_LEAST, min(_MOST, math.isqrt(room)))
     images: list[Pixels] = []
     truths: list[Labels] = []
-    began = time.monotonic()
     for part in parts[:_PIECES]:
-        w = part.window
-        sample = part.pair.read(type(w)(w.col_off, w.row_off, min(w.width, _MOST), min(w.height, _MOST)))
+        sample = part.pair.read(_corner(part, side))
         images.append(sample.pixels)
         truths.append(sample.labels)
-        whole_labels(full, sample.pixels)
-        # A halo is found after about eight more looks at the same images.
-        enough = len(images) >= _LARGE and any(map(_holds_two, images))
-        if enough or (time.monotonic() - began) * 8 > MEASURE_SECONDS:
+        room -= sample.labels.size
+        if room <= 0 or (len(images) >= _LARGE and any(map(_holds_two, images))):
             break
     return images, truths
+
+
+def _affordable(full: TorchPredictor, part: Part) -> int:
+    """How many pixels there is time to look at, as often as a halo takes."""
+    pixels = part.pair.read(_corner(part, _PROBE)).pixels
+    began = time.monotonic()
+    whole_labels(full, pixels)
+    return int(pixels[0].size * MEASURE_SECONDS / LOOKS / max(time.monotonic() - began, 1e-6))
+
+
+def _corner(part: Part, side: int) -> Window:
+    """Its upper left, no larger than that."""
+    w = part.window
+    return Window(w.col_off, w.row_off, min(w.width, side), min(w.height, side))
 
 
 def _quilt(pieces: Sequence[NDArray[Any]], width: int) -> NDArray[Any]:
