@@ -450,14 +450,16 @@ def test_the_study_prints_its_table(
     found.loader.exec_module(study)
 
     def small(dataset: Any, split: Any, choices: dict[str, Any], *more: Any, **others: Any) -> Trained:
-        assert choose_recipe(choices).network["arch"] == "unet"
+        recipe = choose_recipe(choices)
+        assert recipe.network["arch"] == "unet"
+        assert recipe.optimiser == ("adamw" if recipe.network.get("encoder") == "mobilenet_v2" else "sgd")
         smaller = {k: v for k, v in choices.items() if k != "arch"} | {"network": TINY["network"]}
         return train(dataset, split, smaller, *more, **others)
 
     monkeypatch.setattr(study, "train", small)
-    few = "--networks", "unet", "unet-vgg19", "--epochs", "1", "--size", "32", "--batch", "2", "--device", "cpu"
+    few = "--networks", "unet", "ours", "--epochs", "1", "--size", "32", "--batch", "2", "--device", "cpu"
     assert study.main([str(data), "-o", str(tmp_path / "study"), "--split", "random:0.3", *few]) == 0
     printed = capsys.readouterr().out
     assert "1 epochs, NOT the study's 200" in printed
     assert "| U-Net | 0.51 | 0." in printed
-    assert "| U-Net + VGG19 | 0.64 | 0." in printed
+    assert "| U-Net + MobileNetV2, our recipe |  | 0." in printed
