@@ -85,8 +85,8 @@ def reuse_memory() -> None:
     the process ends; at its peak it held 2.9 GiB instead of 2.1.
 
     A thread that the caller made has an arena of its own, which gives memory back all the same: a scene of 1 Mpx took
-    4.5 s in one and 3.6 s in the main thread (U-Net with MobileNetV2). ``MALLOC_ARENA_MAX=1`` in the environment, before
-    Python starts, makes that 3.7 s.
+    4.5 s in one and 3.6 s in the main thread (U-Net with MobileNetV2). ``MALLOC_ARENA_MAX=1`` in the environment
+    of Python makes that 3.7 s.
     """
     if platform.system() != "Linux" or platform.libc_ver()[0] != "glibc":
         return
