@@ -131,7 +131,9 @@ def _lock_folder(path: Path, target: Path) -> int:
     while True:
         if path.is_symlink():
             raise OutputError(f"{path} is a symbolic link; a work folder must not lead elsewhere: remove it")
-        path.mkdir(mode=0o700, exist_ok=True)
+        # Not exist_ok, which raises when another process removes it at that moment.
+        with suppress(FileExistsError):
+            path.mkdir(mode=0o700)
         try:
             lock = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
         except FileNotFoundError:

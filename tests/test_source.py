@@ -113,11 +113,11 @@ def test_coarser_bands_are_repeated(tmp_path: Path) -> None:
 
 def test_it_is_written_once(tmp_path: Path) -> None:
     made = [make_scene(tmp_path / f"{i}.tif", bands=1) for i in range(3)]
-    path = Path(source(*made).scene(tmp_path))
+    path = Path(source(*made).scene(tmp_path / "scenes"))
     os.utime(path, ns=(7, 7))
-    assert source(*made).scene(tmp_path) == str(path)
+    assert source(*made).scene(tmp_path / "scenes") == str(path)
     assert path.stat().st_mtime_ns == 7
-    source(*made[::-1]).scene(tmp_path)
+    source(*made[::-1]).scene(tmp_path / "scenes")
     assert path.stat().st_mtime_ns != 7
     assert [p.name for p in tmp_path.glob("*") if p.suffix != ".tif"] == ["s.vrt"]
 

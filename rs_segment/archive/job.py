@@ -283,10 +283,7 @@ def _segment(job: Job, predictor: Predictor, task: Task, told: Told) -> Outcome:
     source = task.source
     final, view = target(job.folder, source.id), source.seen(job.view)
     half = half_done(job.folder, source.id)
-    scenes = final.parent / SCENES
-    if source.assets:
-        scenes.mkdir(exist_ok=True)
-    scene = source.scene(scenes)
+    scene = source.scene(final.parent / SCENES)
     if task.part:
         share = Share(final, task.part, task.parts)
         segment_part(scene, share, predictor, view, job.plan, job.compute, job.outputs, tracker(told))

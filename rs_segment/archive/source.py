@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -64,7 +65,7 @@ class Source:
         The VRT is not written anew as long as it would be the same.
 
         Args:
-            folder: Where the VRT lies, as ``ID.vrt``.
+            folder: Where the VRT lies, as ``ID.vrt``; made if it is missing.
 
         Raises:
             SceneError: An asset cannot be opened.
@@ -77,8 +78,12 @@ class Source:
         text = stack(_fitting([_layer(*band, self.nodata) for band in bands]))
         path = folder / f"{self.id}.vrt"
         with disk_errors(folder):
-            if not path.is_file() or path.read_bytes() != text.encode():
-                write_whole(path, text)
+            while not path.is_file() or path.read_bytes() != text.encode():
+                with suppress(FileExistsError):
+                    folder.mkdir()
+                # Another run on the same results removes the folder when it ends, if nothing is in it.
+                with suppress(FileNotFoundError):
+                    write_whole(path, text)
         return str(path)
 
     def seen(self, view: View) -> View:
