@@ -18,8 +18,8 @@ SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "": 60.0}
 
 
 CHOICES = (
-    *("recipe", "arch", "encoder", "encoder_weights", "epochs", "seconds", "batch", "size", "rate", "loss"),
-    *("patience", "seed", "precision"),
+    *("recipe", "arch", "encoder", "encoder_weights", "fine_tune", "epochs", "seconds", "batch", "size"),
+    *("rate", "loss", "patience", "seed", "precision"),
 )
 """Options that the recipe takes."""
 
@@ -43,6 +43,7 @@ class Duration(click.ParamType):  # type: ignore[type-arg]
 @click.option("--arch", help="unet, unet-resnet50, unet-vgg19, unet-inceptionv3, unetplusplus, segnet, fcn, ...")
 @click.option("--encoder", help="An encoder of smp or timm: resnet34, efficientnet-b3, tu-convnext_tiny.")
 @click.option("--encoder-weights", metavar="NAME|FILE", help="none, imagenet (fetched), or a safetensors file.")
+@click.option("--fine-tune", metavar="MODEL", help="Begin with the network and weights of a model.")
 @click.option("--recipe", type=click.Choice(["default", "study"]), default="default", show_default=True)
 @click.option("--epochs", type=click.IntRange(min=1), help="So many epochs.  [default: the recipe's]")
 @click.option("--time", "seconds", type=Duration(), help="Or so long: 90s, 20m, 1.5h.")
@@ -67,6 +68,7 @@ def train(**given: Any) -> None:
     rs-segment train fields/ -o fields-model
     rs-segment train dubai/ -o dubai --split group:tile_3,tile_8 --time 20m
     rs-segment train dubai/ -o net --arch unetplusplus --encoder efficientnet-b3 --loss focal+dice
+    rs-segment train fields/ -o roofs --fine-tune dubai-landcover --time 20m
     rs-segment train dubai/ -o study --recipe study --arch unet-vgg19 --epochs 20
     """
     from rs_segment.dataset import open_dataset

@@ -2,6 +2,7 @@
 
     python examples/dubai_study.py dubai/ -o study/ --epochs 200 --seeds 0 1 2
     python examples/dubai_study.py dubai/ -o study/ --time 20 --split group:tile_3,tile_8
+    python examples/dubai_study.py dubai/ -o study/ --epochs 1 --steps 60 --size 128 --batch 8
     python examples/dubai_study.py dubai/ -o study/ --networks ours --encoder-weights mobilenet_v2_imagenet.safetensors
 
 DATA is the folder of the set "Semantic segmentation of aerial imagery" (MBRSC and Humans in the Loop). The protocol:
@@ -23,6 +24,7 @@ from rs_segment.card import ModelCard
 from rs_segment.dataset import open_dataset
 from rs_segment.types import Training
 from rs_segment_models.training import train
+from rs_segment_models.training.recipe import LIGHT
 
 STUDY = {
     "unet": ("U-Net", "0.51", "0.80"),
@@ -31,7 +33,7 @@ STUDY = {
     "unet-inceptionv3": ("U-Net + InceptionV3", "0.65", "0.89"),
 }
 OURS = "ours"
-ROWS = {**STUDY, OURS: ("U-Net + MobileNetV2, our recipe", "", "")}
+ROWS = {**STUDY, OURS: ("our recipe, U-Net", "", "")}
 EPOCHS = 200
 
 
@@ -41,11 +43,14 @@ def main(given: list[str]) -> int:
     rows = []
     for arch in asked.networks:
         found = [scores(dataset, asked, arch, seed) for seed in asked.seeds]
-        rows.append(row(arch, found))
-    budget = f"{asked.time:g} minutes" if asked.time else f"{asked.epochs} epochs"
-    if asked.time or asked.epochs != EPOCHS:
+        rows.append(row(arch, asked.encoder, found))
+    steps = f" of {asked.steps} steps" if asked.steps else ""
+    budget = f"{asked.time:g} minutes" if asked.time else f"{asked.epochs} epochs{steps}"
+    if asked.time or asked.steps or asked.epochs != EPOCHS:
         budget += f", NOT the study's {EPOCHS}"
-    print(f"{dataset.name}, split {asked.split}, {budget} a network, seeds {' '.join(map(str, asked.seeds))}\n")
+    windows = f"{asked.batch} windows of {asked.size} px a step"
+    seeds = " ".join(map(str, asked.seeds))
+    print(f"{dataset.name}, split {asked.split}, {budget} a network, {windows}, seeds {seeds}\n")
     print("| network | IoU, study | IoU, ours | accuracy, study | accuracy, ours |\n|---|---|---|---|---|")
     print("\n".join(rows))
     return 0
@@ -53,12 +58,14 @@ def main(given: list[str]) -> int:
 
 def scores(dataset: Any, asked: argparse.Namespace, arch: str, seed: int) -> tuple[float, float]:
     """(mean IoU, accuracy) of the validation, of a network that is trained if it is not there."""
-    out = asked.output / f"{arch}-{asked.split.replace(':', '-').replace(',', '-')}-{seed}"
+    network = f"{arch}-{asked.encoder}" if arch == OURS else arch
+    out = asked.output / f"{network}-{asked.split.replace(':', '-').replace(',', '-')}-{seed}"
     if not (out / "model.json").exists():
         asked.output.mkdir(parents=True, exist_ok=True)
         study = {"recipe": "study", "arch": arch, "size": asked.size, "batch": asked.batch}
-        own = {"size": asked.size, "encoder_weights": asked.encoder_weights}
-        choices = {"seed": seed, **(own if arch == OURS else study)}
+        light = {"network": {**LIGHT, "encoder": asked.encoder}, "encoder_weights": asked.encoder_weights}
+        own = {"size": asked.size, "batch": asked.batch, **light}
+        choices = {"seed": seed, "longest": asked.steps, **(own if arch == OURS else study)}
         choices |= {"seconds": asked.time * 60} if asked.time else {"epochs": asked.epochs}
         split = dataset.split(asked.split)
         train(dataset, split, choices, Training(out, asked.device, resume=True), tell=told(arch, seed))
@@ -71,8 +78,9 @@ def told(arch: str, seed: int) -> Any:
     return lambda sentence: print(f"{arch}, seed {seed}: {sentence}", file=sys.stderr, flush=True)
 
 
-def row(arch: str, found: list[tuple[float, float]]) -> str:
+def row(arch: str, encoder: str, found: list[tuple[float, float]]) -> str:
     name, iou, accuracy = ROWS[arch]
+    name += f" + {encoder}" if arch == OURS else ""
     mine = [spread([f[i] for f in found]) for i in (0, 1)]
     return f"| {name} | {iou} | {mine[0]} | {accuracy} | {mine[1]} |"
 
@@ -91,9 +99,11 @@ def arguments(given: list[str]) -> argparse.Namespace:
     parser.add_argument("--split", default="random:0.1")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--epochs", type=int, default=EPOCHS)
+    parser.add_argument("--steps", type=int, help="longest epoch")
     parser.add_argument("--time", type=float, help="minutes a network, instead of epochs")
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--encoder", default=LIGHT["encoder"], help='for "ours"')
     parser.add_argument("--encoder-weights", default="none", help='a safetensors file, for "ours"')
     parser.add_argument("--device", default="auto")
     return parser.parse_args(given)

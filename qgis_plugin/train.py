@@ -141,6 +141,11 @@ class Train(Algorithm):
                 "--encoder-weights",
                 "imagenet (the engine fetches them from the network), or a safetensors file. Empty: none.",
             ),
+            (
+                text("FINE_TUNE", "Model to go on from"),
+                "--fine-tune",
+                "A name (dubai-landcover) or a folder, whose network and weights it begins with. Empty: none.",
+            ),
             (choice("LOSS", "Loss", list(LOSSES), LOSSES[0]), "--loss", "What training makes small."),
             (whole("BATCH", "Batch (windows)", 1), "--batch", "Windows a step; fewer need less memory. Empty: 8."),
             (whole("SIZE", "Side of the windows (pixels)", 8), "--size", "Empty: 256."),

@@ -37,9 +37,10 @@ from .loop import validation_side
 from .recipe import Recipe
 
 HISTORY, REPORT = "history.csv", "report.html"
-MEASURE_SECONDS, LOOKS = 90.0, 10
-"""About how long a halo may take to be found, and how often the same imagery is looked at meanwhile."""
-_PROBE, _LEAST, _MOST = 512, 1024, 2048
+MEASURE_SECONDS, MEASURE_SHARE, LOOKS = 90.0, 0.25, 10
+"""About how long a halo may take to be found, also as a share of the training, and how often the same imagery is looked
+at meanwhile."""
+_PROBE, _LEAST, _MOST = 512, 768, 2048
 _TILES, _USUAL = (1024, 512, 256), 128
 _LARGE, _PIECES = 4, 64
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]{1,98}[A-Za-z0-9]")
@@ -86,23 +87,24 @@ def card_of(dataset: Dataset, recipe: Recipe, scaling: Scaling, name: str) -> Mo
     )
 
 
-def measure(net: nn.Module, card: ModelCard, split: Split, device: torch.device, recipe: Recipe) -> Measured:
+def measure(net: nn.Module, card: ModelCard, split: Split, recipe: Recipe, trained: float) -> Measured:
     """The card with what a network was measured to need and to cost, on images that it did not learn from.
 
     Args:
-        net: With its final weights, in fp32.
+        net: With its final weights, in fp32, on its device.
         card: As ``card_of`` made it.
         split: Its validation images are measured on, or the largest of training where those are too small, or small
             ones put side by side.
-        device: Where to compute.
         recipe: Whose windows the temperature is fitted on.
+        trained: Seconds that the training took; a short one is measured on less imagery.
     """
+    device = next(net.parameters()).device
     stride = stride_of(net)
     card = card.replace(stride=stride, halo=0)
     side = 512 if stride <= 16 else 1024
     shift = shift_test(net, stride, side)
     full = TorchPredictor(net, card, Compute(str(device), "fp32", 1))
-    images, truths = _images(full, split)
+    images, truths = _images(full, split, min(MEASURE_SECONDS, MEASURE_SHARE * trained))
     if quilted := not any(map(_holds_two, images)):
         images, truths = [_quilt(images, side)], [_quilt(truths, side)]
     halo = _halo(full, images, stride)
@@ -137,6 +139,7 @@ def story(
         **({"leaks": split.leaks} if split.leaks else {}),
         "recipe": recipe.sentence(),
         "encoder_weights": Path(recipe.encoder_weights).name,
+        **({"fine_tuned_from": _origin(Path(recipe.fine_tune))} if recipe.fine_tune else {}),
         "epochs": f"{progress.epoch}, the best was {progress.best_epoch}",
         "minutes": round(progress.seconds / 60, 2),
         "scores": {f"{name}, {_images_of(split, name)}": _scores(found.confusion) for name, found in scores.items()},
@@ -207,13 +210,13 @@ def _range(dataset: Dataset) -> tuple[float, float] | None:
     return (low, high) if math.isfinite(low) and math.isfinite(high) and low < high else None
 
 
-def _images(full: TorchPredictor, split: Split) -> tuple[list[Pixels], list[Labels]]:
+def _images(full: TorchPredictor, split: Split, seconds: float) -> tuple[list[Pixels], list[Labels]]:
     """Large pieces of imagery to measure on, as many as there is time for."""
     parts = sorted(split.validation, key=_smallest_side, reverse=True)
     if not parts or _smallest_side(parts[0]) < 2 * _TILES[-1]:
         parts = [*parts, *sorted(split.train, key=_smallest_side, reverse=True)]
         parts.sort(key=_smallest_side, reverse=True)
-    room = _affordable(full, parts[0])
+    room = _affordable(full, parts[0], seconds)
     side = max(_LEAST, min(_MOST, math.isqrt(room)))
     images: list[Pixels] = []
     truths: list[Labels] = []
@@ -227,12 +230,12 @@ def _images(full: TorchPredictor, split: Split) -> tuple[list[Pixels], list[Labe
     return images, truths
 
 
-def _affordable(full: TorchPredictor, part: Part) -> int:
-    """How many pixels there is time to look at, as often as a halo takes."""
+def _affordable(full: TorchPredictor, part: Part, seconds: float) -> int:
+    """How many pixels can be looked at in that time, as often as a halo takes."""
     pixels = part.pair.read(_corner(part, _PROBE)).pixels
     began = time.monotonic()
     whole_labels(full, pixels)
-    return int(pixels[0].size * MEASURE_SECONDS / LOOKS / max(time.monotonic() - began, 1e-6))
+    return int(pixels[0].size * seconds / LOOKS / max(time.monotonic() - began, 1e-6))
 
 
 def _corner(part: Part, side: int) -> Window:
@@ -286,6 +289,12 @@ def _context(measured: Measured) -> str:
         f"with a halo of {halo.halo} px {share:.2%} of the labels along the edges of tiles agree with one pass over "
         f"{whole}; {shift}"
     )
+
+
+def _origin(folder: Path) -> dict[str, Any]:
+    """What a card tells of the model that the training began with, and of that one's own training."""
+    card = ModelCard.read(folder / folders.CARD)
+    return {"model": card.name, "weights_sha256": card.weights_sha256, "training": card.training}
 
 
 def _images_of(split: Split, name: str) -> str:

@@ -24,8 +24,6 @@ from .optimise import OPTIMISERS, SCHEDULES, Average, groups_of, set_rate
 from .recipe import Recipe
 from .sampler import Chip, Sampler, batch_of
 
-LONGEST = 500
-"""Steps of an epoch at most, so that an interruption loses little of a large data set."""
 SHARES = 10_000
 _NO_MEMORY = ("not enough memory", "DefaultCPUAllocator", "out of memory", "ALLOC_FAILED")
 
@@ -81,7 +79,7 @@ class Trainer:
     @property
     def steps(self) -> int:
         """Steps of an epoch."""
-        return min(LONGEST, max(1, round(self.sampler.pixels / (self.recipe.size**2 * self.recipe.batch))))
+        return self.recipe.steps(self.sampler.pixels)
 
     @property
     def _averaged(self) -> nn.Module | None:

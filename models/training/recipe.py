@@ -26,10 +26,12 @@ class Recipe:
     Args:
         network: As in a card.
         encoder_weights: "none", "imagenet" or a safetensors file.
+        fine_tune: Folder of a model whose weights the network begins with; "" for none.
         size: Side of the windows in pixels.
         batch: Windows a step.
         epochs: How many; None where time decides. An epoch is as many windows as cover the training images once, but at
-            most ``LONGEST`` steps.
+            most ``longest`` steps.
+        longest: Steps of an epoch at most, so that an interruption loses little of a large data set.
         seconds: Time for training, without what comes after it; None where epochs decide.
         loss: Names of ``LOSSES`` with "+" between them.
         smoothing: Share of each label that is spread over all classes, in cross-entropy.
@@ -50,9 +52,11 @@ class Recipe:
 
     network: Mapping[str, Any] = field(default_factory=lambda: dict(LIGHT))
     encoder_weights: str = "none"
+    fine_tune: str = ""
     size: int = 256
     batch: int = 8
     epochs: int | None = 60
+    longest: int = 500
     seconds: float | None = None
     loss: str = "cross-entropy+dice"
     smoothing: float = 0.02
@@ -77,6 +81,7 @@ class Recipe:
             ("size", self.size, 8, 4096),
             ("batch", self.batch, 1, 4096),
             ("epochs", 1 if self.epochs is None else self.epochs, 1, 100_000),
+            ("longest epoch", self.longest, 1, 1e9),
             ("time", 1 if self.seconds is None else self.seconds, 0.001, 1e8),
             ("learning rate", self.rate, 1e-9, 100),
         )
@@ -105,6 +110,10 @@ class Recipe:
         elif changes.get("seconds") is not None:
             changes.setdefault("epochs", None)
         return replace(self, **changes)
+
+    def steps(self, pixels: int) -> int:
+        """Steps of an epoch, for training images of so many pixels."""
+        return min(self.longest, max(1, round(pixels / (self.size**2 * self.batch))))
 
     def to_dict(self) -> dict[str, Any]:
         """The recipe as plain data, for JSON."""

@@ -25,9 +25,9 @@ from rs_segment.workfolder import WorkFolder, disk_errors, sync_folder
 
 from .. import device as devices
 from .. import folder as folders
-from ..networks import build, named
-from ..pretrained import put_weights
+from ..networks import named
 from . import checkpoint, finish, validate
+from .begin import first_network, model_to_tune, scaling_of
 from .checkpoint import BEST, Progress
 from .loop import Trainer, validation_side
 from .losses import make_loss
@@ -71,16 +71,20 @@ def choose_recipe(choices: Mapping[str, Any]) -> Recipe:
     """The recipe that people's choices mean.
 
     Args:
-        choices: "recipe" is a key of ``RECIPES``; "arch" and "encoder" as ``networks.named`` takes them; the others are
-            fields of ``Recipe``; None is as if left out.
+        choices: "recipe" is a key of ``RECIPES``; "arch" and "encoder" as ``networks.named`` takes them; "fine_tune"
+            names a model, by name or folder; the others are fields of ``Recipe``; None is as if left out.
 
     Raises:
         OptionError, ModelError: A choice means nothing.
     """
     told = {k: v for k, v in choices.items() if v is not None}
-    name, arch, encoder = told.pop("recipe", "default"), told.pop("arch", None), told.pop("encoder", None)
+    name, tuned = told.pop("recipe", "default"), told.pop("fine_tune", None)
     if name not in RECIPES:
         raise OptionError(f"the recipe {name!r:.60} is not known; there are {', '.join(RECIPES)}")
+    if tuned is not None:
+        folder, card = model_to_tune(tuned, told)
+        told |= {"fine_tune": str(folder), "network": card.network}
+    arch, encoder = told.pop("arch", None), told.pop("encoder", None)
     if arch is not None or encoder is not None:
         told["network"] = named(arch or "unet", encoder)
     return RECIPES[name].change(**told)
@@ -121,7 +125,7 @@ def train(
     bf16 = _bf16(recipe.precision, device)
     survey = dataset.survey(track)
     survey.refuse_untrainable(dataset.spec.classes)
-    scaling = dataset.scaling
+    scaling = scaling_of(dataset, recipe)
     if scaling.kind == "percentile":
         raise OptionError("training needs one scaling for all images; choose another than percentile in dataset.toml")
     card = finish.card_of(dataset, recipe, scaling, out.name)
@@ -130,11 +134,13 @@ def train(
     work = WorkFolder.open(out, identity, again)
     keep = False
     try:
-        net = _network(recipe, dataset, device)
+        net, begins = first_network(recipe, dataset, device)
         trainer = _trainer(net, dataset, split, recipe, scaling, bf16, work.path, tell, identity)
         if work.resumed:
             trainer.resume()
             tell(f"resumed after epoch {trainer.progress.epoch}")
+        elif begins:
+            tell(begins)
         if not training.finish:
             trainer.run(track)
         result = _finished(trainer, card, dataset, split, training, track, work)
@@ -166,19 +172,9 @@ def _trainer(
     weights = None if dataset.weights is None else torch.tensor(dataset.weights, dtype=torch.float32)
     device = next(net.parameters()).device
     loss = make_loss(recipe.loss, None if weights is None else weights.to(device), recipe.smoothing)
-    seen = validate.chosen(split.validation, validation_side(recipe.size), sampler.pixels // 4)
+    learnt = recipe.steps(sampler.pixels) * recipe.batch * recipe.size**2
+    seen = validate.chosen(split.validation, validation_side(recipe.size), learnt // 4)
     return Trainer(net, sampler, loss, seen, names, recipe, bf16, folder, tell, Progress(identity=identity))
-
-
-def _network(recipe: Recipe, dataset: Dataset, device: torch.device) -> nn.Module:
-    """The network with the weights that it begins with, on its device."""
-    torch.manual_seed(recipe.seed)
-    net = build(recipe.network, dataset.bands, len(dataset.classes))
-    put_weights(net, recipe.encoder_weights, str(recipe.network.get("encoder", "")))
-    if device.type == "cpu":
-        devices.reuse_memory()
-    layout = torch.channels_last if device.type != "mps" else torch.contiguous_format
-    return net.to(device).to(memory_format=layout)
 
 
 def _finished(
@@ -201,7 +197,7 @@ def _finished(
         finish.halved(net)
     net = net.eval().requires_grad_(False)
     trainer.tell("measuring the halo, the calibration and what bf16 costs")
-    measured = finish.measure(net, card, split, trainer.device, trainer.recipe)
+    measured = finish.measure(net, card, split, trainer.recipe, trainer.progress.seconds)
     scores = {
         name: finish.score(net, measured.card, dataset, parts, track)
         for name, parts in split.parts
@@ -263,10 +259,16 @@ def _identity(dataset: Dataset, split: Split, recipe: Recipe, scaling: Scaling, 
         "bands": list(dataset.band_names),
         "split": f"{split.name}, {_digest(parts)}",
         "recipe": told,
+        "fine_tune": _weights_of(told.pop("fine_tune")),
         "scaling": [scaling.kind, list(scaling.a), list(scaling.b)],
         "weights": None if dataset.weights is None else list(dataset.weights),
         "bf16": bf16,
     }
+
+
+def _weights_of(folder: str) -> str:
+    """Which weights a model has, so that its place does not matter."""
+    return ModelCard.read(Path(folder) / folders.CARD).weights_sha256 if folder else ""
 
 
 def _size(path: str) -> int:
