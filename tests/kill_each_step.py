@@ -26,7 +26,7 @@ import numpy as np
 
 from rs_segment.vectorise import polygonize_raster
 
-MODULES = ("vectorise", "workfolder", "layer", "geopackage", "rtree", "converted")
+MODULES = ("vectorise", "workfolder", "layer", "geopackage", "btree", "rtree", "converted")
 PUBLISHING = "publish_layer"
 AGAIN = 4
 

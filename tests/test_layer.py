@@ -34,6 +34,7 @@ from rs_segment.layer import (
     COLUMNS,
     FORMATS,
     LayerSpec,
+    btree,
     categorised,
     geopackage,
     geoparquet,
@@ -284,6 +285,7 @@ def test_multipolygons_need_a_layer_for_them(tmp_path: Path) -> None:
     writer = open_layer(tmp_path / "a.gpkg", SPEC)
     with pytest.raises(OptionError, match="dissolved"):
         writer.write(dissolved(PolygonBatch.join(batches())))
+    writer.abandon()
 
 
 def test_any_whole_number_may_be_a_class(tmp_path: Path) -> None:
@@ -342,21 +344,26 @@ def has_rtree() -> bool:
     leaves=st.integers(1, 5),
     at=st.sampled_from([0.0, 5e5, 1e7]),
 )
-def test_the_index_is_a_tree_that_finds_all_and_nothing_else(seed: int, count: int, leaves: int, at: float) -> None:
+def test_the_index_is_a_tree_that_finds_all_and_nothing_else(
+    tmp_path_factory: pytest.TempPathFactory, seed: int, count: int, leaves: int, at: float
+) -> None:
     if not has_rtree():
         pytest.skip("this SQLite knows no R*trees")
     rng = np.random.default_rng(seed)
     low = at + rng.uniform(0, 100, (count, 2))
     boxes = np.concatenate([low, low + rng.exponential(3, (count, 2))], axis=1)
-    with closing(sqlite3.connect(":memory:")) as database, pytest.MonkeyPatch.context() as patched:
+    path = tmp_path_factory.mktemp("index") / "a.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as database, pytest.MonkeyPatch.context() as patched:
         patched.setattr(rtree, "_LEAVES", leaves)
         database.execute('CREATE VIRTUAL TABLE "a ""b""" USING rtree(id, minx, maxx, miny, maxy)')
-        writer, start = rtree.RTreeWriter(database, 'a "b"'), 0
+        pages = btree.Pages(path)
+        writer, start = rtree.RTreeWriter(database, pages, 'a "b"'), 0
         while start < count:
             stop = min(start + writer.room, start + int(rng.integers(1, 400)), count)
             writer.add(np.arange(start, stop), boxes[start:stop])
             start = stop
         writer.finish()
+        pages.close()
         assert database.execute("""SELECT rtreecheck('a "b"')""").fetchall() == [("ok",)]
         kept = np.array(database.execute('SELECT * FROM "a ""b""" ORDER BY id').fetchall()).reshape(-1, 5)
         assert kept[:, 0].tolist() == list(range(count))

@@ -15,9 +15,9 @@ import pyogrio
 
 from ..polygons import PolygonBatch
 from ..workfolder import write_whole
+from .btree import quoted
 from .features import COLUMNS, LayerSpec, categorised, layer_errors
 from .geopackage import GeoPackageWriter
-from .rtree import quoted
 
 _CHUNK = 4096
 

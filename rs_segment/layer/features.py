@@ -109,13 +109,11 @@ def columns(batch: PolygonBatch, classes: Sequence[ClassInfo], source: str) -> d
         classes: Name and colour of each class.
         source: What the polygons were made from.
     """
-    known = {info.value: (info.name, info.color.lower()) for info in classes}
-    values, which = np.unique(batch.class_id, return_inverse=True)
-    told = np.array([known.get(value, (f"class {value}", None)) for value in values.tolist()], object).reshape(-1, 2)
+    names, colors, which = named(batch, classes)
     found = {
         "class_id": batch.class_id,
-        "class": told[which, 0],
-        "color": told[which, 1],
+        "class": np.array(names, object)[which],
+        "color": np.array(colors, object)[which],
         "area_m2": batch.area_m2,
         "perimeter_m": batch.perimeter_m,
         "pixels": batch.pixels,
@@ -124,6 +122,14 @@ def columns(batch: PolygonBatch, classes: Sequence[ClassInfo], source: str) -> d
         "source": np.full(len(batch), source, object),
     }
     return {name: found[name].astype(DTYPES[kind], copy=False) for name, kind in COLUMNS.items()}
+
+
+def named(batch: PolygonBatch, classes: Sequence[ClassInfo]) -> tuple[list[str], list[str | None], NDArray[np.int64]]:
+    """(names of the classes that occur, their colours, which of them each polygon is of)."""
+    known = {info.value: (info.name, info.color.lower()) for info in classes}
+    values, which = np.unique(batch.class_id, return_inverse=True)
+    told = [known.get(value, (f"class {value}", None)) for value in values.tolist()]
+    return [name for name, _ in told], [color for _, color in told], which
 
 
 def categorised(classes: Sequence[ClassInfo]) -> str:

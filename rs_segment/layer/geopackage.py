@@ -1,8 +1,8 @@
 """How do polygons get into a GeoPackage as fast as the disk takes them?
 
-GDAL makes the empty layer with all that belongs to it. The rows go in by plain SQL, and so do the spatial index and the
-style, which QGIS looks for in the table ``layer_styles``: whoever opens the file sees the classes with their names and
-colours. The same polygons give the same bytes, however many come at a time.
+GDAL makes the empty layer with all that belongs to it. The rows go in as whole pages (``btree``), as does most of the
+spatial index. Plain SQL adds the rest and the style, which QGIS looks for in the table ``layer_styles``: whoever opens
+the file sees the classes with their names and colours. The same polygons give the same bytes, come they as they may.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import sqlite3
 import warnings
 from contextlib import closing
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +18,10 @@ import shapely
 
 from ..errors import OptionError, OutputError, OutputExistsError
 from ..polygons import PolygonBatch
-from .features import COLUMNS, DTYPES, LayerSpec, categorised, columns, layer_errors
-from .rtree import RTreeWriter, quoted
+from .btree import Pages, Table, quoted
+from .features import COLUMNS, DTYPES, LayerSpec, categorised, layer_errors, named
+from .records import Column, Records, Words
+from .rtree import RTreeWriter
 from .wkb import encode
 
 STYLES = "layer_styles"
@@ -58,6 +59,7 @@ class GeoPackageWriter:
         self._rows, self._whole = 0, False
         self._bounds = np.array([np.inf, np.inf, -np.inf, -np.inf])
         self._database: sqlite3.Connection | None = None
+        self._pages: Pages | None = None
         if into is not None and self._path.exists() and self._path.samefile(into):
             raise OptionError(f"a layer cannot be added to {into} in place; write to another name and rename the file")
         with layer_errors(self._path):
@@ -81,7 +83,6 @@ class GeoPackageWriter:
         head = np.empty((len(geometry), len(self._head) + bounds.itemsize * 4), np.uint8)
         head[:, : len(self._head)] = np.frombuffer(self._head, np.uint8)
         head[:, len(self._head) :] = np.ascontiguousarray(bounds[:, [0, 2, 1, 3]], "<f8").view(np.uint8)
-        values = [column.tolist() for column in columns(batch, self._spec.classes, self._spec.source).values()]
         ids = self._rows + 1 + np.arange(len(batch))
         shapes = encode(geometry, head)
         if max(map(len, shapes)) > _MOST_BYTES:
@@ -90,15 +91,15 @@ class GeoPackageWriter:
                 f"a polygon of class {value} has more vertices than a GeoPackage can hold (about 60 million); cut what "
                 "spans the raster with --split, or leave the class out with --skip"
             )
-        rows = zip(ids.tolist(), shapes, *values, strict=True)
-        start = 0
+        columns, start = self._columns(batch), 0
         with layer_errors(self._path):
             # Where pages lie in the file must not depend on how many polygons come at a time.
             while start < len(batch):
                 stop = min(start + self._index.room, len(batch))
-                # NaN becomes null.
-                self._db.executemany(self._insert, islice(rows, stop - start))
-                self._index.add(ids[start:stop], bounds[start:stop])
+                part = slice(start, stop)
+                some = [column.part(part) if isinstance(column, Words) else column[part] for column in columns]
+                self._table.add(Records.of(ids[part], shapes[part], some, self._encoding))
+                self._index.add(ids[part], bounds[part])
                 start = stop
         self._bounds[:2] = np.minimum(self._bounds[:2], bounds[:, :2].min(axis=0))
         self._bounds[2:] = np.maximum(self._bounds[2:], bounds[:, 2:].max(axis=0))
@@ -108,7 +109,9 @@ class GeoPackageWriter:
         """The file, to which the index and the style are added."""
         if not self._whole:
             with layer_errors(self._path):
+                self._table.finish()
                 self._index.finish()
+                self._db.execute("BEGIN EXCLUSIVE")
                 self._describe()
                 self._add_style()
                 for trigger in self._triggers:
@@ -120,6 +123,9 @@ class GeoPackageWriter:
 
     def abandon(self) -> None:
         """Let go of the file, whole or not."""
+        if self._pages is not None:
+            self._pages.close()
+            self._pages = None
         if self._database is not None:
             self._database.close()
             self._database = None
@@ -155,7 +161,6 @@ class GeoPackageWriter:
         self._database = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
         self._db.execute("PRAGMA journal_mode = OFF")
         self._db.execute("PRAGMA synchronous = OFF")
-        self._db.execute("BEGIN EXCLUSIVE")
         layer = self._db.execute(
             "SELECT column_name, srs_id FROM gpkg_geometry_columns WHERE table_name = ?", (self._spec.name,)
         ).fetchone()
@@ -170,13 +175,34 @@ class GeoPackageWriter:
         for name, _ in found:
             self._db.execute(f"DROP TRIGGER {quoted(name)}")
         self._triggers = [sql for _, sql in found]
-        self._index = RTreeWriter(self._db, f"rtree_{self._spec.name}_{self.column}")
-        names = ", ".join(map(quoted, ("fid", self.column, *COLUMNS)))
-        marks = ", ".join("?" * (len(COLUMNS) + 2))
-        self._insert = f"INSERT INTO {quoted(self._spec.name)} ({names}) VALUES ({marks})"
+        there = [row[1] for row in self._db.execute(f"PRAGMA table_info({quoted(self._spec.name)})")]
+        if there != ["fid", self.column, *COLUMNS]:
+            raise RuntimeError(f"GDAL has made a layer of other columns: {', '.join(there)}")
+        self._pages = Pages(self._path)
+        self._encoding = self._pages.encoding
+        self._table = Table.named(self._pages, self._db, self._spec.name)
+        self._index = RTreeWriter(self._db, self._pages, f"rtree_{self._spec.name}_{self.column}")
+
+    def _columns(self, batch: PolygonBatch) -> list[Column]:
+        """The columns of ``COLUMNS``."""
+        names, colors, which = named(batch, self._spec.classes)
+        source = Words([self._spec.source], np.zeros(len(batch), np.int64))
+        return [
+            batch.class_id,
+            Words(names, which),
+            Words(colors, which),
+            batch.area_m2,
+            batch.perimeter_m,
+            batch.pixels,
+            batch.confidence,
+            batch.confidence_min,
+            source,
+        ]
 
     def _describe(self) -> None:
         """Note how many polygons there are, and where."""
+        self._db.execute("DELETE FROM sqlite_sequence WHERE name = ?", (self._spec.name,))
+        self._db.execute("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", (self._spec.name, self._rows))
         box = self._bounds.tolist() if self._rows else [None] * 4
         self._db.execute(
             "UPDATE gpkg_contents SET min_x = ?, min_y = ?, max_x = ?, max_y = ?, last_change = ? WHERE table_name = ?",
@@ -221,3 +247,7 @@ def _copy(source: Path, target: Path, layer: str, replace: bool) -> None:
     with closing(sqlite3.connect(address, uri=True)) as old, closing(sqlite3.connect(target)) as new:
         old.backup(new)
         new.execute("PRAGMA journal_mode = DELETE")
+        if new.execute("PRAGMA auto_vacuum").fetchone() != (0,):
+            # Such a file has pages that tell of others, which ``btree`` does not write.
+            new.execute("PRAGMA auto_vacuum = NONE")
+            new.execute("VACUUM")

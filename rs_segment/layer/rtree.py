@@ -10,10 +10,14 @@ from __future__ import annotations
 
 import math
 import sqlite3
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from .btree import Pages, Table, quoted
+from .records import Records
 
 _CELL = np.dtype([("id", ">i8"), ("box", ">f4", 4)])
 _HEAD = 4
@@ -26,13 +30,15 @@ class RTreeWriter:
     """Fills the empty R*tree of a layer.
 
     Args:
-        database: Open, in a transaction.
+        database: Open, in no transaction.
+        pages: Of its file.
         name: Of the tree's virtual table.
     """
 
-    def __init__(self, database: sqlite3.Connection, name: str) -> None:
+    def __init__(self, database: sqlite3.Connection, pages: Pages, name: str) -> None:
         self._db = database
-        self._node, self._rowid, self._parent = (quoted(f"{name}_{part}") for part in ("node", "rowid", "parent"))
+        self._node, self._parent = (quoted(f"{name}_{part}") for part in ("node", "parent"))
+        self._rows = Table.named(pages, database, f"{name}_rowid")
         # All nodes are as large as the root.
         self._size = int(database.execute(f"SELECT length(data) FROM {self._node}").fetchone()[0])
         self._fits = (self._size - _HEAD) // _CELL.itemsize
@@ -58,7 +64,7 @@ class RTreeWriter:
         cells["box"][:, 1::2] = _single(bounds[:, 2:], np.inf)
         self._waiting.append(cells)
         if self.room == 0:
-            self._leaves.append(self._write(np.concatenate(self._waiting), self._rowid))
+            self._leaves.append(self._write(np.concatenate(self._waiting), leaves=True))
             self._waiting = []
 
     def finish(self) -> None:
@@ -66,18 +72,19 @@ class RTreeWriter:
         cells = np.concatenate([np.empty(0, _CELL), *self._waiting])
         depth = 0
         if self._leaves or len(cells) > self._fits:
-            last = [self._write(cells, self._rowid)] if len(cells) else []
+            last = [self._write(cells, leaves=True)] if len(cells) else []
             cells = np.concatenate([*self._leaves, *last])
             depth = 1
         while len(cells) > self._fits:
-            cells = self._write(cells, self._parent)
+            cells = self._write(cells)
             depth += 1
-        self._link(cells, np.full(len(cells), _ROOT), self._parent if depth else self._rowid)
+        self._link(cells, np.full(len(cells), _ROOT), leaves=not depth)
+        self._rows.finish()
         root = _nodes(cells, np.array([0, len(cells)]), self._size, depth)[0]
         self._db.execute(f"UPDATE {self._node} SET data = ? WHERE nodeno = ?", (root, _ROOT))
 
-    def _write(self, cells: NDArray[np.void], below: str) -> NDArray[np.void]:
-        """The cells of the nodes that are written for some cells, which lead to rows or nodes listed in a table."""
+    def _write(self, cells: NDArray[np.void], leaves: bool = False) -> NDArray[np.void]:
+        """The cells of the nodes that are written for some cells, which lead to rows or to nodes."""
         order, ends = _tiles(cells["box"].astype(np.float64), self._fits)
         cells = cells[order]
         made = np.empty(len(ends) - 1, _CELL)
@@ -85,16 +92,24 @@ class RTreeWriter:
         self._next += len(made)
         for side, extreme in enumerate((np.minimum, np.maximum, np.minimum, np.maximum)):
             made["box"][:, side] = extreme.reduceat(cells["box"][:, side], ends[:-1])
-        self._link(cells, np.repeat(made["id"], np.diff(ends)), below)
+        self._link(cells, np.repeat(made["id"], np.diff(ends)), leaves)
         rows = zip(made["id"].tolist(), _nodes(cells, ends, self._size), strict=True)
-        self._db.executemany(f"INSERT INTO {self._node} VALUES (?, ?)", rows)
+        self._insert(self._node, rows)
         return made
 
-    def _link(self, cells: NDArray[np.void], nodes: NDArray[Any], table: str) -> None:
+    def _link(self, cells: NDArray[np.void], nodes: NDArray[Any], leaves: bool) -> None:
         """Note the node of each cell, in ascending order, which is the order in which SQLite keeps them."""
         order = np.argsort(cells["id"])
-        pairs = zip(cells["id"][order].tolist(), nodes[order].tolist(), strict=True)
-        self._db.executemany(f"INSERT INTO {table} VALUES (?, ?)", pairs)
+        ids, nodes = cells["id"][order].astype(np.int64), nodes[order].astype(np.int64)
+        if leaves:
+            self._rows.add(Records.of(ids, None, (nodes,)))
+        else:
+            self._insert(self._parent, zip(ids.tolist(), nodes.tolist(), strict=True))
+
+    def _insert(self, table: str, rows: Iterable[tuple[int, Any]]) -> None:
+        self._db.execute("BEGIN")
+        self._db.executemany(f"INSERT INTO {table} VALUES (?, ?)", rows)
+        self._db.execute("COMMIT")
 
 
 def _single(values: NDArray[np.float64], towards: float) -> NDArray[np.float32]:
@@ -124,8 +139,3 @@ def _nodes(cells: NDArray[np.void], ends: NDArray[np.int64], size: int, depth: i
     body[group, np.arange(len(cells)) - ends[group]] = cells
     nodes[:, _HEAD : _HEAD + body.shape[1] * _CELL.itemsize] = body.view(np.uint8).reshape(len(counts), -1)
     return [node.tobytes() for node in nodes]
-
-
-def quoted(name: str) -> str:
-    """A name as SQL reads it."""
-    return '"' + name.replace('"', '""') + '"'
