@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import html
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -280,7 +280,10 @@ def chart(title: str, lines: Sequence[Line], x_name: str, y_range: tuple[float, 
     def place(x: float, y: float) -> tuple[float, float]:
         return _LEFT + wide * (x - left) / (right - left), _TOP + tall * (1 - (y - low) / (high - low))
 
-    drawn = [*_axes(place, (left, right), (low, high), x_name)]
+    # Where only whole numbers can be, as epochs, nothing lies between them.
+    broken = any(x != round(x) for x in xs)
+    across = [x for x in ticks(left, right) if broken or x == round(x)]
+    drawn = [*_axes(place, (left, right), (low, high), across, x_name)]
     for line, color in zip(lines, _cycle(len(lines)), strict=True):
         for points in _pieces(line):
             told = " ".join("{:.1f},{:.1f}".format(*place(x, min(max(y, low), high))) for x, y in points)
@@ -296,14 +299,19 @@ def chart(title: str, lines: Sequence[Line], x_name: str, y_range: tuple[float, 
     return element("figure", element("h3", title), svg, element("div", *named, class_="legend"))
 
 
-def _axes(place: object, across: tuple[float, float], up: tuple[float, float], x_name: str) -> Iterator[Html]:
-    assert callable(place)
+def _axes(
+    place: Callable[[float, float], tuple[float, float]],
+    across: tuple[float, float],
+    up: tuple[float, float],
+    marks: Sequence[float],
+    x_name: str,
+) -> Iterator[Html]:
     (left, right), (low, high) = across, up
     for y in ticks(low, high):
         (x0, y0), (x1, _) = place(left, y), place(right, y)
         yield element("line", x1=f"{x0:.1f}", x2=f"{x1:.1f}", y1=f"{y0:.1f}", y2=f"{y0:.1f}", class_="axis")
         yield element("text", f"{y:.6g}", x=f"{x0 - 6:.1f}", y=f"{y0 + 4:.1f}", text_anchor="end")
-    for x in ticks(left, right):
+    for x in marks:
         x0, y0 = place(x, low)
         yield element("text", f"{x:.6g}", x=f"{x0:.1f}", y=f"{y0 + 16:.1f}", text_anchor="middle")
     yield element("text", x_name, x=_LEFT + (_WIDTH - _LEFT - _RIGHT) / 2, y=_HEIGHT - 6, text_anchor="middle")

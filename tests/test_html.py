@@ -72,6 +72,12 @@ def test_a_chart_leaves_gaps_where_there_is_no_number() -> None:
     assert html.chart("c", [html.Line("l", [1], [3.0])], "x").count("<circle") == 1
 
 
+@pytest.mark.parametrize(("last", "between"), [(3, False), (2.5, True)])
+def test_between_whole_numbers_nothing_is_marked(last: float, between: bool) -> None:
+    drawn = html.chart("c", [html.Line("l", [1, 2, last], [0.0, 10.0, 20.0])], "epoch")
+    assert (">1.5<" in drawn, ">2<" in drawn) == (between, True)
+
+
 def test_a_bar_is_as_long_as_its_share() -> None:
     assert "width:25.0%" in html.bar(0.25)
     assert "width:100.0%" in html.bar(1.7)
