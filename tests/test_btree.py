@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,11 @@ def test_sqlite_sees_the_only_page_of_a_table(tmp_path: Path) -> None:
 
 
 def test_other_tables_are_refused(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "vacuum.db", isolation_level=None)) as database:
+        database.execute("PRAGMA auto_vacuum = FULL")
+        database.execute("CREATE TABLE t (id INTEGER PRIMARY KEY)")
+    with pytest.raises(RuntimeError, match="auto-vacuum"):
+        Pages(tmp_path / "vacuum.db")
     made(tmp_path / "a.db")
     pages = Pages(tmp_path / "a.db")
     with closing(sqlite3.connect(tmp_path / "a.db", isolation_level=None)) as database:
@@ -162,19 +168,24 @@ def test_varints_are_read_back(value: int) -> None:
 
 def test_the_page_that_programs_lock_is_left_out(tmp_path: Path) -> None:
     """Behind a hole of a gigabyte, on a file that says it is that long."""
-    path, rows = tmp_path / "a.db", rows_of(5, 300, 20_000, 0)
-    root, size = made(path), 4096
+    rows, size, found = rows_of(5, 300, 20_000, 0), 4096, []
     locked = (1 << 30) // size + 1
-    with path.open("r+b") as file:
-        file.truncate((locked - 4) * size)
-        file.seek(28)
-        file.write((locked - 4).to_bytes(4, "big"))
-    fill(path, root, rows, 100)
-    with path.open("rb") as file:
-        file.seek((locked - 1) * size)
-        assert file.read(size) == bytes(size)
-        assert file.read(size) != bytes(size)
-    with closing(sqlite3.connect(path)) as database:
-        assert database.execute("SELECT * FROM t").fetchall() == expected(rows)
-        told = [line for (line,) in database.execute("PRAGMA integrity_check(5)")]
-        assert all("never used" in line for line in told), told
+    for step in (7, 100, 1000):
+        path = tmp_path / f"{step}.db"
+        root = made(path)
+        with path.open("r+b") as file:
+            file.truncate((locked - 4) * size)
+            file.seek(28)
+            file.write((locked - 4).to_bytes(4, "big"))
+        fill(path, root, rows, step)
+        with path.open("rb") as file:
+            file.seek((locked - 4) * size)
+            pages = [*iter(partial(file.read, size), b"")]
+        assert [i for i, page in enumerate(pages) if page == bytes(size)] == [3]
+        with closing(sqlite3.connect(path)) as database:
+            assert database.execute("SELECT * FROM t").fetchall() == expected(rows)
+            told = [line for (line,) in database.execute("PRAGMA integrity_check(5)")]
+            assert all("never used" in line for line in told), told
+        path.unlink()
+        found.append(pages)
+    assert found[0] == found[1] == found[2]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,14 +13,15 @@ from click.testing import CliRunner
 from fakes import COLORS
 from test_training import data, run, same, weights_of
 
-from rs_segment.card import ClassInfo, ModelCard
-from rs_segment.errors import ModelNotFoundError, OptionError
+from rs_segment.card import ClassInfo, ModelCard, Scaling
+from rs_segment.errors import ModelError, ModelNotFoundError, OptionError
 from rs_segment.registry import find
 from rs_segment_cli import main
 from rs_segment_models import folder as folders
 from rs_segment_models.networks import build
 from rs_segment_models.training import choose_recipe
-from rs_segment_models.training.begin import put_model
+from rs_segment_models.training.begin import put_model, scaling_of
+from rs_segment_models.training.recipe import Recipe
 
 __all__ = ["data"]
 
@@ -34,12 +36,19 @@ NETWORKS = [
 ]
 
 
-def saved(folder: Path, network: dict[str, Any], bands: tuple[str, ...], classes: tuple[str, ...]) -> torch.nn.Module:
+def saved(
+    folder: Path,
+    network: dict[str, Any],
+    bands: tuple[str, ...],
+    classes: tuple[str, ...],
+    scaling: Scaling = Scaling(),  # noqa: B008
+) -> torch.nn.Module:
     """A network with random weights, as a model folder."""
     torch.manual_seed(3)
     net = build(network, len(bands), len(classes)).eval()
     kinds = tuple(ClassInfo(i, name, COLORS[i]) for i, name in enumerate(classes))
-    folders.save(folder, net, ModelCard(name="first", bands=bands, classes=kinds, network=network, stride=32, halo=32))
+    card = ModelCard(name="first", bands=bands, classes=kinds, network=network, stride=32, halo=32, scaling=scaling)
+    folders.save(folder, net, card)
     return net
 
 
@@ -102,6 +111,30 @@ def test_the_pixels_are_scaled_as_the_model_knows_them(data: Path, tmp_path: Pat
     second = run(part, tmp_path / "second", network=None, fine_tune=str(tmp_path / "first"), epochs=1)
     assert second.card.scaling == card.scaling
     assert run(part, tmp_path / "third", epochs=1).card.scaling != card.scaling
+
+
+def test_scaling_goes_by_the_names_of_bands(tmp_path: Path) -> None:
+    def scaled(bands: tuple[str, ...], kind: str = "z-score", dtype: str = "uint8", told: bool = False) -> Scaling:
+        own = Scaling(kind, tuple(range(len(bands))), tuple(range(10, 10 + len(bands))))
+        spec = SimpleNamespace(scaling=object() if told else None)
+        data = SimpleNamespace(scaling=own, spec=spec, dtype=dtype, band_names=bands, bands=len(bands))
+        return scaling_of(data, Recipe(fine_tune=str(tmp_path)))
+
+    saved(tmp_path, NETWORKS[0], ("red", "green", "nir"), ("a", "b"), Scaling("z-score", (1.5, 2.5, 3.5), (7.0,)))
+    assert scaled(("nir", "red")) == Scaling("z-score", (3.5, 1.5), (7.0, 7.0))
+    assert scaled(("green", "swir")) == Scaling("z-score", (2.5, 1.0), (7.0, 11.0))
+    assert scaled(("nir", "red"), "min-max").a == (3.5, 1.5)
+    for own in (("x", "y"), "z-score"), (("green", "swir"), "min-max"), (("red", "nir"), "z-score", "uint16"):
+        assert scaled(*own).a == (0, 1)
+    assert scaled(("red", "nir"), told=True).a == (0, 1)
+
+
+def test_a_network_whose_bands_are_mixed_says_so(tmp_path: Path) -> None:
+    network = {"arch": "unet", "encoder": "tu-tresnet_m", **LIGHT}
+    saved(tmp_path, network, ("red", "green", "blue"), ("a", "b"))
+    put_model(build(network, 3, 2), tmp_path, ("red", "green", "blue"), ("a", "b"))
+    with pytest.raises(ModelError, match="cannot be tuned for red, nir"):
+        put_model(build(network, 2, 2), tmp_path, ("red", "nir"), ("a", "b"))
 
 
 def test_what_does_not_go_with_it_is_refused(data: Path, tmp_path: Path) -> None:

@@ -442,6 +442,22 @@ def test_a_layer_is_added_and_the_others_stay(tmp_path: Path) -> None:
     assert rows(third, "SELECT count(*) FROM rtree_one_geom_rowid") == [(len(read(third, "one")),)]
 
 
+@pytest.mark.parametrize("vacuum", ["NONE", "FULL", "INCREMENTAL"])
+def test_a_layer_that_is_replaced_leaves_nothing_behind(tmp_path: Path, vacuum: str) -> None:
+    path = write(tmp_path / "0.gpkg")
+    with closing(sqlite3.connect(path)) as database:
+        database.execute(f"PRAGMA auto_vacuum = {vacuum}")
+        database.execute("VACUUM")
+    sizes = []
+    for turn in range(1, 4):
+        path = write(tmp_path / f"{turn}.gpkg", into=path, replace=True)
+        sizes.append(path.stat().st_size)
+        assert rows(path, "PRAGMA integrity_check") == [("ok",)]
+        assert rows(path, "PRAGMA freelist_count") == [(0,)]
+    assert len(set(sizes)) == 1
+    same_rows(read(path), to_geodataframe(batches(), GRID, CLASSES, SPEC.source))
+
+
 def test_a_layer_is_added_to_what_others_made(tmp_path: Path) -> None:
     foreign = tmp_path / "foreign.gpkg"
     frame = geopandas.GeoDataFrame({"a": ["x"]}, geometry=[shapely.Point(1, 2)], crs=4326)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import nn
 
 from rs_segment.card import ModelCard, Scaling
 from rs_segment.dataset import Dataset
-from rs_segment.errors import OptionError
+from rs_segment.errors import ModelError, OptionError
 from rs_segment.registry import find
 
 from .. import device as devices
@@ -41,13 +42,33 @@ def model_to_tune(name: str, told: Mapping[str, Any]) -> tuple[Path, ModelCard]:
     return found.path, found.card
 
 
+def origin_of(recipe: Recipe) -> dict[str, Any]:
+    """What a card tells of the model that the training began with, and of that one's own training; nothing without."""
+    if not recipe.fine_tune:
+        return {}
+    card = ModelCard.read(Path(recipe.fine_tune) / folders.CARD)
+    return {"model": card.name, "weights_sha256": card.weights_sha256, "training": card.training}
+
+
 def scaling_of(dataset: Dataset, recipe: Recipe) -> Scaling:
-    """How pixels are scaled: as a model that is tuned knows them, unless the data set says how or its bands differ."""
+    """How pixels are scaled: as a model that is tuned knows them, unless the data set says how or its pixels differ.
+
+    Bands that the model does not know are scaled as they were measured, where that is by the same kind.
+    """
     if not recipe.fine_tune or dataset.spec.scaling is not None:
         return dataset.scaling
     card = ModelCard.read(Path(recipe.fine_tune) / folders.CARD)
-    alike = (card.dtype, _plain(card.bands)) == (dataset.dtype, _plain(dataset.band_names))
-    return card.scaling if alike else dataset.scaling
+    own, theirs = dataset.scaling, card.scaling
+    known = _places(card.bands, dataset.band_names)
+    fits = own.kind == theirs.kind if None in known else theirs.kind != "percentile"
+    if card.dtype != dataset.dtype or not fits or not _count(known):
+        return own
+    (a, b), (their_a, their_b) = _each_band(own, dataset.bands), _each_band(theirs, len(card.bands))
+    return replace(
+        theirs,
+        a=tuple(a[i] if j is None else their_a[j] for i, j in enumerate(known)),
+        b=tuple(b[i] if j is None else their_b[j] for i, j in enumerate(known)),
+    )
 
 
 def first_network(recipe: Recipe, dataset: Dataset, device: torch.device) -> tuple[nn.Module, str]:
@@ -72,8 +93,8 @@ def put_model(net: nn.Module, folder: Path, bands: Sequence[str], classes: Seque
     """Gives a network the weights of a model, in place; returns a sentence about them.
 
     Bands and classes are known by their names. A band that the model does not know counts for nothing at first, so that
-    the network begins as the model; a class that it does not know begins afresh. Where no band has a known name they
-    are taken in order, or adapted as ``put_weights`` does.
+    the network begins as the model, where it has all of the model's bands; a class that it does not know begins afresh.
+    Where no band has a known name they are taken in order, or adapted as ``put_weights`` does.
 
     Args:
         net: As ``build(card.network, ...)`` makes it.
@@ -82,7 +103,7 @@ def put_model(net: nn.Module, folder: Path, bands: Sequence[str], classes: Seque
         classes: Names of its classes.
 
     Raises:
-        ModelError: The folder is no model, or damaged.
+        ModelError: The folder is no model, or damaged, or its network cannot take other bands.
     """
     card, state = folders.read(folder)
     banded = _other(card.network, len(bands), len(classes), bands=1 + len(bands) % 2)
@@ -92,10 +113,15 @@ def put_model(net: nn.Module, folder: Path, bands: Sequence[str], classes: Seque
     fitted: dict[str, torch.Tensor] = {}
     for key, fresh in net.state_dict().items():
         value = state[key].to(fresh.dtype)
-        if fresh.shape != banded[key] and fresh.ndim > 1:
+        if fresh.shape != banded[key] and own != list(range(len(card.bands))):
             value = _by_band(value, own)
         if fresh.shape != headed[key]:
             value = torch.stack([value[j] if j is not None else fresh[i] for i, j in enumerate(known)])
+        if value.shape != fresh.shape:
+            raise ModelError(
+                f"{card.name} cannot be tuned for {', '.join(bands)}: its {key} does not hang on single bands; "
+                f"its own are {', '.join(card.bands)}"
+            )
         fitted[key] = value
     net.load_state_dict(fitted)
     return (
@@ -116,6 +142,12 @@ def _by_band(weight: torch.Tensor, own: Sequence[int | None]) -> torch.Tensor:
         nothing = torch.zeros_like(weight[:, 0])
         return torch.stack([nothing if place is None else weight[:, place] for place in own], 1)
     return weight if weight.shape[1] == len(own) else adapted(weight, len(own))
+
+
+def _each_band(scaling: Scaling, bands: int) -> tuple[list[float], list[float]]:
+    """a and b of each band."""
+    a, b = (list(values) * (bands if len(values) == 1 else 1) for values in (scaling.a, scaling.b))
+    return a, b
 
 
 def _places(there: Sequence[str], wanted: Sequence[str]) -> list[int | None]:

@@ -129,7 +129,13 @@ def score(net: nn.Module, card: ModelCard, dataset: Dataset, parts: Sequence[Par
 
 
 def story(
-    recipe: Recipe, split: Split, progress: Progress, measured: Measured, scores: Mapping[str, Evaluation], command: str
+    recipe: Recipe,
+    origin: Mapping[str, Any],
+    split: Split,
+    progress: Progress,
+    measured: Measured,
+    scores: Mapping[str, Evaluation],
+    command: str,
 ) -> dict[str, Any]:
     """What a card says of its training: data, splits, scores, calibration, how the context was found, the command."""
     halo, calibration = measured.halo, measured.calibration
@@ -139,7 +145,7 @@ def story(
         **({"leaks": split.leaks} if split.leaks else {}),
         "recipe": recipe.sentence(),
         "encoder_weights": Path(recipe.encoder_weights).name,
-        **({"fine_tuned_from": _origin(Path(recipe.fine_tune))} if recipe.fine_tune else {}),
+        **({"fine_tuned_from": origin} if origin else {}),
         "epochs": f"{progress.epoch}, the best was {progress.best_epoch}",
         "minutes": round(progress.seconds / 60, 2),
         "scores": {f"{name}, {_images_of(split, name)}": _scores(found.confusion) for name, found in scores.items()},
@@ -289,12 +295,6 @@ def _context(measured: Measured) -> str:
         f"with a halo of {halo.halo} px {share:.2%} of the labels along the edges of tiles agree with one pass over "
         f"{whole}; {shift}"
     )
-
-
-def _origin(folder: Path) -> dict[str, Any]:
-    """What a card tells of the model that the training began with, and of that one's own training."""
-    card = ModelCard.read(folder / folders.CARD)
-    return {"model": card.name, "weights_sha256": card.weights_sha256, "training": card.training}
 
 
 def _images_of(split: Split, name: str) -> str:

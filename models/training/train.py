@@ -27,7 +27,7 @@ from .. import device as devices
 from .. import folder as folders
 from ..networks import named
 from . import checkpoint, finish, validate
-from .begin import first_network, model_to_tune, scaling_of
+from .begin import first_network, model_to_tune, origin_of, scaling_of
 from .checkpoint import BEST, Progress
 from .loop import Trainer, validation_side
 from .losses import make_loss
@@ -129,7 +129,9 @@ def train(
     if scaling.kind == "percentile":
         raise OptionError("training needs one scaling for all images; choose another than percentile in dataset.toml")
     card = finish.card_of(dataset, recipe, scaling, out.name)
-    identity = _identity(dataset, split, recipe, scaling, bf16)
+    # Read before a long training, in which the model may be moved or trained anew.
+    origin = origin_of(recipe)
+    identity = _identity(dataset, split, recipe, origin, scaling, bf16)
     again = training.resume or training.finish
     work = WorkFolder.open(out, identity, again)
     keep = False
@@ -143,7 +145,7 @@ def train(
             tell(begins)
         if not training.finish:
             trainer.run(track)
-        result = _finished(trainer, card, dataset, split, training, track, work)
+        result = _finished(trainer, card, origin, dataset, split, training, track, work)
     except BaseException as error:
         keep = (work.path / checkpoint.LAST).exists()
         if keep:
@@ -180,6 +182,7 @@ def _trainer(
 def _finished(
     trainer: Trainer,
     card: ModelCard,
+    origin: Mapping[str, Any],
     dataset: Dataset,
     split: Split,
     training: Training,
@@ -204,7 +207,7 @@ def _finished(
         if name != "train" and parts
     }
     progress = trainer.progress
-    told = finish.story(trainer.recipe, split, progress, measured, scores, training.command)
+    told = finish.story(trainer.recipe, origin, split, progress, measured, scores, training.command)
     told["data"] = f"{dataset.name}: {told['data']}"
     card = measured.card.replace(training=told)
     what = "test" if "test" in scores else "validation"
@@ -247,28 +250,26 @@ def _bf16(asked: str, device: torch.device) -> bool:
     return asked == "bf16" or (asked == "auto" and fast)
 
 
-def _identity(dataset: Dataset, split: Split, recipe: Recipe, scaling: Scaling, bf16: bool) -> dict[str, Any]:
+def _identity(
+    dataset: Dataset, split: Split, recipe: Recipe, origin: Mapping[str, Any], scaling: Scaling, bf16: bool
+) -> dict[str, Any]:
     """Everything that decides the result, as JSON can say it: a training is resumed only with the same."""
     files = [(p.name, p.shape, _size(p.image.path), _size(p.label_file)) for p in dataset.pairs]
     parts = [(k, [(p.pair.name, *map(int, p.window.flatten())) for p in parts]) for k, parts in split.parts]
-    told = recipe.to_dict()
+    # Which weights it begins with counts, not where they lie.
+    told = {k: v for k, v in recipe.to_dict().items() if k not in ("network", "fine_tune")}
     return {
-        "network": told.pop("network"),
+        "network": dict(recipe.network),
         "data set": f"{dataset.name}, {len(dataset.pairs)} images, {_digest(files)}",
         "classes": [c.name for c in dataset.classes],
         "bands": list(dataset.band_names),
         "split": f"{split.name}, {_digest(parts)}",
         "recipe": told,
-        "fine_tune": _weights_of(told.pop("fine_tune")),
+        "fine_tune": origin.get("weights_sha256", ""),
         "scaling": [scaling.kind, list(scaling.a), list(scaling.b)],
         "weights": None if dataset.weights is None else list(dataset.weights),
         "bf16": bf16,
     }
-
-
-def _weights_of(folder: str) -> str:
-    """Which weights a model has, so that its place does not matter."""
-    return ModelCard.read(Path(folder) / folders.CARD).weights_sha256 if folder else ""
 
 
 def _size(path: str) -> int:

@@ -2,15 +2,17 @@
 
 A table is a B+tree of pages (https://www.sqlite.org/fileformat2.html, section 1.6). Rows that come in ascending order
 fill one leaf after the other, so leaves are put at the end of the file as they are to be; what leads to them is written
-when all are there. SQLite, told row by row, takes several times as long. It has to be between transactions meanwhile.
+when all are there. SQLite, told row by row, takes several times as long. A connection of SQLite to the same file may be
+open, but in no transaction while pages are put there.
 """
 
 from __future__ import annotations
 
 import sqlite3
 import struct
+from array import array
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import accumulate, pairwise
 from pathlib import Path
 
@@ -33,40 +35,49 @@ def quoted(name: str) -> str:
 
 
 class Pages:
-    """The pages of an SQLite file, which is not looked at by SQLite while they change.
+    """The pages of an SQLite file.
 
     Args:
-        path: A file that SQLite has made, without a write-ahead log and without auto-vacuum.
+        path: A file that SQLite has made, without a write-ahead log. Its free pages are left as they are.
 
     Attributes:
         size: Bytes of a page.
         usable: Bytes of it that hold something.
         encoding: Of texts.
+
+    Raises:
+        RuntimeError: It has auto-vacuum, whose pages tell of others.
     """
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("r+b", buffering=0)
-        head = self._file.read(100)
+        with path.open("rb") as file:
+            head = file.read(100)
+        if any(head[52:56]):
+            raise RuntimeError(f"{path.name} has auto-vacuum, so it cannot be written page by page")
         self.size = int.from_bytes(head[16:18], "big")
         self.size = _LARGEST if self.size == 1 else self.size
         self.usable = self.size - head[20]
         self.encoding = _ENCODINGS[int.from_bytes(head[56:60], "big")]
         self._locked = _LOCKED // self.size + 1
+        self._file = path.open("r+b", buffering=0)
 
     def next(self, count: int) -> Ints:
         """int64 (count,), the numbers that the next pages will have."""
         self._file.seek(28)
-        numbers = 1 + int.from_bytes(self._file.read(_NUMBER), "big") + np.arange(count)
-        numbers[np.searchsorted(numbers, self._locked) :] += 1
+        first = 1 + int.from_bytes(self._file.read(_NUMBER), "big")
+        numbers = first + np.arange(count, dtype=np.int64)
+        if first <= self._locked:
+            numbers[numbers >= self._locked] += 1
         return numbers
 
     def append(self, numbers: Ints, data: bytes) -> None:
         """Put pages at the end of the file, under the numbers that ``next`` gave."""
-        before = int(np.searchsorted(numbers, self._locked)) * self.size
+        before = int(np.count_nonzero(numbers < self._locked)) * self.size
         for first, some in ((0, data[:before]), (before, data[before:])):
             if some:
                 self._put(int(numbers[first // self.size]), some)
-        # However many pages come at a time, the number of changes ends up the same.
+        # It tells how many pages there are, so the file is the same however many come at a time. That it goes down in a
+        # file which was changed often does not matter, since SQLite also looks at the number of pages, which grows.
         self._changed(int(numbers[-1]), int(numbers[-1]))
 
     def replace(self, number: int, page: bytes) -> None:
@@ -106,7 +117,7 @@ class Table:
     def __init__(self, pages: Pages, root: int) -> None:
         self._pages, self._root = pages, root
         self._waiting = Records.of(np.empty(0, np.int64), None, ())
-        self._children: list[tuple[int, int]] = []
+        self._leaves, self._last = array("q"), array("q")
 
     @classmethod
     def named(cls, pages: Pages, database: sqlite3.Connection, name: str) -> Table:
@@ -136,18 +147,17 @@ class Table:
         rows = self._waiting
         if not len(rows):
             return
-        if self._children:
-            self._put(rows, [0, len(rows)])
-        else:
-            self._put(rows, [0, len(rows)], self._root)
-        while len(self._children) > 1:
-            self._children = self._above(self._children)
+        alone = not self._leaves
+        self._put(rows, [0, len(rows)], alone)
+        children = list(zip(self._leaves, self._last, strict=True))
+        while len(children) > 1:
+            children = self._above(children)
 
     def _starts(self, rows: Records) -> list[int]:
         """Where the rows of each full page begin, and those that do not fill one."""
         room = self._pages.usable - _LEAF_HEAD
-        local, spilled = self._kept(rows.sizes)
-        ends = np.cumsum(rows.fronts + local + _NUMBER * (spilled > 0) + _POINTER)
+        _, _, sizes = self._kept(rows)
+        ends = np.cumsum(sizes + _POINTER)
         # The page that begins with a row ends before the first that goes beyond it.
         beyond = np.searchsorted(ends, np.append(0, ends) + room, side="right").tolist()
         starts = [0]
@@ -155,41 +165,44 @@ class Table:
             starts.append(stop)
         return starts
 
-    def _kept(self, sizes: Ints) -> tuple[Ints, Ints]:
-        """(bytes of each record that are on its leaf, pages that take the others)."""
-        usable = self._pages.usable
+    def _kept(self, rows: Records) -> tuple[Ints, Ints, Ints]:
+        """(bytes of each record that are on its leaf, pages that take the others, bytes of its cell on the leaf)."""
+        usable, sizes = self._pages.usable, rows.sizes
         most, least = usable - 35, (usable - 12) * 32 // 255 - 23
         some = least + (sizes - least) % (usable - _NUMBER)
         local = np.where(sizes <= most, sizes, np.where(some <= most, some, least))
-        return local, -((local - sizes) // (usable - _NUMBER))
+        spilled = -((local - sizes) // (usable - _NUMBER))
+        return local, spilled, rows.fronts + local + _NUMBER * (spilled > 0)
 
-    def _put(self, rows: Records, starts: list[int], root: int | None = None) -> None:
-        """Write leaves, and after each the pages for what it does not hold; the only leaf there is becomes the root."""
-        local, spilled = self._kept(rows.sizes)
+    def _put(self, rows: Records, starts: list[int], alone: bool = False) -> None:
+        """Write leaves, and after each the pages for what it does not hold; a leaf that is alone is the root."""
+        local, spilled, sizes = self._kept(rows)
         before = np.append(0, np.cumsum(spilled))[starts]
-        own = 0 if root is None else 1
-        numbers = self._pages.next(int(before[-1]) + len(starts) - 1 - own)
-        leaves = [leaf + int(at) for leaf, at in enumerate(before[:-1])]
+        leaves = np.arange(len(starts) - 1) + before[:-1]
+        numbers = self._pages.next(int(before[-1]) + len(leaves) - alone)
+        if alone:
+            numbers = np.append(self._root, numbers)
         parts: list[Buffer] = [b""] * (3 * starts[-1])
         parts[::3], parts[1::3], parts[2::3] = (part[: starts[-1]] for part in (rows.heads, rows.blobs, rows.tails))
-        after: dict[int, list[bytes]] = {leaf: [] for leaf in range(len(leaves))}
+        after: list[list[Buffer]] = [[] for _ in leaves]
+        taken = (leaves + 1).tolist()
         for row in np.flatnonzero(spilled[: starts[-1]]).tolist():
-            leaf = bisect_right(starts, row) - 1
-            more = numbers[leaves[leaf] + 1 - own + len(after[leaf]) :][: int(spilled[row])].tolist()
+            leaf, kept = bisect_right(starts, row) - 1, int(local[row])
+            more = numbers[taken[leaf] :][: int(spilled[row])].tolist()
+            taken[leaf] += len(more)
             front, record = rows.whole(row)
-            kept = int(local[row])
-            parts[3 * row : 3 * row + 3] = front + record[:kept], b"", more[0].to_bytes(_NUMBER, "big")
+            parts[3 * row : 3 * row + 3] = front, record[:kept], more[0].to_bytes(_NUMBER, "big")
             after[leaf] += self._chain(record[kept:], more)
-        data = self._drawn(starts, rows.fronts + local + _NUMBER * (spilled > 0), parts, after)
-        if root is not None:
-            self._pages.replace(root, data[: self._pages.size])
+        data = self._drawn(starts, sizes, parts, after)
+        if alone:
+            self._pages.replace(self._root, data[: self._pages.size])
             data = data[self._pages.size :]
-        if len(numbers):
-            self._pages.append(numbers, data)
-        last = rows.ids[np.array(starts[1:]) - 1].tolist()
-        self._children += zip([root] if root is not None else numbers[leaves].tolist(), last, strict=True)
+        if data:
+            self._pages.append(numbers[int(alone) :], data)
+        self._leaves.extend(numbers[leaves].tolist())
+        self._last.extend(rows.ids[np.array(starts[1:]) - 1].tolist())
 
-    def _drawn(self, starts: list[int], sizes: Ints, parts: list[Buffer], after: Mapping[int, list[bytes]]) -> bytes:
+    def _drawn(self, starts: list[int], sizes: Ints, parts: list[Buffer], after: Sequence[list[Buffer]]) -> bytes:
         """Leaves, each with the pages that follow it."""
         size, usable = self._pages.size, self._pages.usable
         ends = np.append(0, np.cumsum(sizes))
@@ -209,12 +222,14 @@ class Table:
             data += nothing[usable:], *after[leaf]
         return b"".join(data)
 
-    def _chain(self, rest: bytes, numbers: Sequence[int]) -> list[bytes]:
-        """The pages that hold the rest of a record, each with the number of the next."""
+    def _chain(self, rest: memoryview, numbers: Sequence[int]) -> Iterator[Buffer]:
+        """What the pages that hold the rest of a record are made of: each begins with the number of the next."""
         room = self._pages.usable - _NUMBER
-        following = [number.to_bytes(_NUMBER, "big") for number in (*numbers[1:], 0)]
-        pieces = (rest[at : at + room] for at in range(0, len(rest), room))
-        return [(to + piece).ljust(self._pages.size, b"\0") for to, piece in zip(following, pieces, strict=True)]
+        for at, following in zip(range(0, len(rest), room), (*numbers[1:], 0), strict=True):
+            piece = rest[at : at + room]
+            yield following.to_bytes(_NUMBER, "big")
+            yield piece
+            yield bytes(self._pages.size - _NUMBER - len(piece))
 
     def _above(self, children: list[tuple[int, int]]) -> list[tuple[int, int]]:
         """The pages that lead to others; the root if it can lead to all."""

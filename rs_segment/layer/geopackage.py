@@ -83,7 +83,7 @@ class GeoPackageWriter:
         head = np.empty((len(geometry), len(self._head) + bounds.itemsize * 4), np.uint8)
         head[:, : len(self._head)] = np.frombuffer(self._head, np.uint8)
         head[:, len(self._head) :] = np.ascontiguousarray(bounds[:, [0, 2, 1, 3]], "<f8").view(np.uint8)
-        ids = self._rows + 1 + np.arange(len(batch))
+        ids = self._rows + 1 + np.arange(len(batch), dtype=np.int64)
         shapes = encode(geometry, head)
         if max(map(len, shapes)) > _MOST_BYTES:
             value = batch.class_id[max(range(len(shapes)), key=lambda index: len(shapes[index]))]
@@ -111,6 +111,7 @@ class GeoPackageWriter:
             with layer_errors(self._path):
                 self._table.finish()
                 self._index.finish()
+                self._let_go_of_pages()
                 self._db.execute("BEGIN EXCLUSIVE")
                 self._describe()
                 self._add_style()
@@ -123,12 +124,17 @@ class GeoPackageWriter:
 
     def abandon(self) -> None:
         """Let go of the file, whole or not."""
-        if self._pages is not None:
-            self._pages.close()
-            self._pages = None
-        if self._database is not None:
-            self._database.close()
-            self._database = None
+        try:
+            self._let_go_of_pages()
+        finally:
+            if self._database is not None:
+                self._database.close()
+                self._database = None
+
+    def _let_go_of_pages(self) -> None:
+        pages, self._pages = self._pages, None
+        if pages is not None:
+            pages.close()
 
     @property
     def _db(self) -> sqlite3.Connection:
@@ -161,6 +167,11 @@ class GeoPackageWriter:
         self._database = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
         self._db.execute("PRAGMA journal_mode = OFF")
         self._db.execute("PRAGMA synchronous = OFF")
+        free, keeps = (self._db.execute(f"PRAGMA {told}").fetchone()[0] for told in ("freelist_count", "auto_vacuum"))
+        if free or keeps:
+            # Of a layer that was replaced. Pages are only put at the end, and auto-vacuum wants to be told of each.
+            self._db.execute("PRAGMA auto_vacuum = NONE")
+            self._db.execute("VACUUM")
         layer = self._db.execute(
             "SELECT column_name, srs_id FROM gpkg_geometry_columns WHERE table_name = ?", (self._spec.name,)
         ).fetchone()
@@ -247,7 +258,3 @@ def _copy(source: Path, target: Path, layer: str, replace: bool) -> None:
     with closing(sqlite3.connect(address, uri=True)) as old, closing(sqlite3.connect(target)) as new:
         old.backup(new)
         new.execute("PRAGMA journal_mode = DELETE")
-        if new.execute("PRAGMA auto_vacuum").fetchone() != (0,):
-            # Such a file has pages that tell of others, which ``btree`` does not write.
-            new.execute("PRAGMA auto_vacuum = NONE")
-            new.execute("VACUUM")

@@ -21,7 +21,7 @@ Buffer = bytes | memoryview
 _NULL, _FLOAT, _BLOB, _TEXT = 0, 7, 12, 13
 # The same of whole numbers, and their bytes.
 _WHOLE = {1: 1, 2: 2, 4: 4, 6: 8}
-# A varint has 9 bytes at most.
+# A varint has 9 bytes at most; in this base three of their lengths make one number.
 _KINDS = 10
 
 
@@ -76,16 +76,16 @@ class Records:
         """The records of some rows.
 
         Args:
-            ids: int64 (n,), not negative; the table's first column, which records leave out.
+            ids: int64 (n,), from 0, below 2**56; the table's first column, which records leave out.
             blobs: The second column, if it is of blobs.
-            columns: The others, each (n,); fewer than forty.
+            columns: The others, each (n,); twenty at most.
             encoding: Of texts in the file.
         """
         count = len(ids)
         told = [_Told(column, encoding) for column in columns]
         lengths = np.zeros(count, np.int64) if blobs is None else np.fromiter(map(len, blobs), np.int64, count)
         kinds = _BLOB + 2 * lengths
-        room = np.full(count, 2) if blobs is None else 2 + _digits(kinds)
+        room = np.full(count, 2, np.int64) if blobs is None else 2 + _digits(kinds)
         sizes = lengths.copy()
         for t in told:
             room += t.room
@@ -123,10 +123,10 @@ class Records:
         blobs = [bytes(blob) for blob in self.blobs[start:]]
         return Records(ids, sizes, fronts, self.heads[start:], blobs, self.tails[start:])
 
-    def whole(self, row: int) -> tuple[bytes, bytes]:
+    def whole(self, row: int) -> tuple[bytes, memoryview]:
         """(what stands before the record, the record) of a row."""
         head, front = self.heads[row], int(self.fronts[row])
-        return head[:front], b"".join((head[front:], self.blobs[row], self.tails[row]))
+        return head[:front], memoryview(b"".join((head[front:], self.blobs[row], self.tails[row])))
 
 
 class _Told:
@@ -176,7 +176,7 @@ class _Told:
 
 
 def varint(value: int) -> bytes:
-    """A number in groups of 7 bits, the highest first; all but the last have their eighth bit set."""
+    """A number below 2**56 in groups of 7 bits, the highest first; all but the last have their eighth bit set."""
     parts = [value & 0x7F]
     while value := value >> 7:
         parts.append(value & 0x7F | 0x80)
@@ -186,14 +186,14 @@ def varint(value: int) -> bytes:
 def _varints(values: Ints) -> Bytes:
     """uint8 (n, bytes), numbers that have as many groups as the first."""
     count = len(varint(int(values[0])))
-    groups = values[:, np.newaxis] >> 7 * np.arange(count - 1, -1, -1) & 0x7F
+    groups = values[:, np.newaxis] >> 7 * np.arange(count - 1, -1, -1, dtype=np.int64) & 0x7F
     groups[:, :-1] |= 0x80
     return groups.astype(np.uint8)
 
 
 def _digits(values: Ints) -> Ints:
     """The number of groups of 7 bits of each number."""
-    return 1 + np.searchsorted(1 << 7 * np.arange(1, 9), values, side="right")
+    return 1 + np.searchsorted(1 << 7 * np.arange(1, 9, dtype=np.int64), values, side="right").astype(np.int64)
 
 
 def _size(kind: int) -> int:
@@ -210,6 +210,8 @@ def _groups(key: Ints) -> Iterator[Ints]:
 
 def _rows(parts: Sequence[Bytes], count: int) -> list[bytes]:
     """The rows of matrices side by side; one without rows of its own is the same in all."""
+    if not parts:
+        return [b""] * count
     whole = np.concatenate([np.broadcast_to(part, (count, part.shape[-1])) for part in parts], axis=1)
     data, width = whole.tobytes(), whole.shape[1]
     return [data[at : at + width] for at in range(0, count * width, width)] if width else [b""] * count
