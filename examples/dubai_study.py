@@ -45,7 +45,7 @@ def main(given: list[str]) -> int:
         found = [scores(dataset, asked, arch, seed) for seed in asked.seeds]
         rows.append(row(arch, asked.encoder, found))
     steps = f" of {asked.steps} steps" if asked.steps else ""
-    budget = f"{asked.time:g} minutes" if asked.time else f"{asked.epochs} epochs{steps}"
+    budget = f"{asked.time:g} minutes" if asked.time else f"{asked.epochs} epoch{'s'[: asked.epochs > 1]}{steps}"
     if asked.time or asked.steps or asked.epochs != EPOCHS:
         budget += f", NOT the study's {EPOCHS}"
     windows = f"{asked.batch} windows of {asked.size} px a step"

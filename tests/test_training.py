@@ -460,6 +460,6 @@ def test_the_study_prints_its_table(
     few = "--networks", "unet", "ours", "--epochs", "1", "--size", "32", "--batch", "2", "--device", "cpu"
     assert study.main([str(data), "-o", str(tmp_path / "study"), "--split", "random:0.3", *few]) == 0
     printed = capsys.readouterr().out
-    assert "1 epochs, NOT the study's 200" in printed
+    assert "1 epoch, NOT the study's 200" in printed
     assert "| U-Net | 0.51 | 0." in printed
-    assert "| U-Net + MobileNetV2, our recipe |  | 0." in printed
+    assert "| our recipe, U-Net + mobilenet_v2 |  | 0." in printed
