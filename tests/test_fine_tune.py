@@ -21,6 +21,7 @@ from rs_segment_models import folder as folders
 from rs_segment_models.networks import build
 from rs_segment_models.training import choose_recipe
 from rs_segment_models.training.begin import put_model, scaling_of
+from rs_segment_models.training.finish import usual_halo
 from rs_segment_models.training.recipe import Recipe
 
 __all__ = ["data"]
@@ -68,6 +69,16 @@ def test_a_network_begins_as_the_model(tmp_path: Path, network: dict[str, Any]) 
     head = [k for k in after if after[k].shape[:1] == (5,) and first.state_dict()[k].shape[:1] == (3,)]
     assert head
     assert all(torch.equal(after[k][[1, 4]], fresh[k][[1, 4]]) for k in head)
+
+
+def test_a_halo_that_cannot_be_measured_is_no_less_than_the_first_models(tmp_path: Path) -> None:
+    saved(tmp_path / "near", NETWORKS[0], ("red",), ("a", "b"))
+    saved(tmp_path / "far", NETWORKS[0], ("red",), ("a", "b"))
+    card = tmp_path / "far" / folders.CARD
+    card.write_text(card.read_text().replace('"rs_segment:halo": 32', '"rs_segment:halo": 224'))
+    near, far = (usual_halo(Recipe(fine_tune=str(tmp_path / name))) for name in ("near", "far"))
+    assert near == usual_halo(Recipe())
+    assert far == 224
 
 
 @pytest.mark.parametrize("bands", [2, 3, 5])

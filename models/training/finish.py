@@ -108,7 +108,7 @@ def measure(net: nn.Module, card: ModelCard, split: Split, recipe: Recipe, train
     if quilted := not any(map(_holds_two, images)):
         images, truths = [_quilt(images, side)], [_quilt(truths, side)]
     halo = _halo(full, images, stride)
-    width = _USUAL if halo is None or halo.halo is None else halo.halo
+    width = usual_halo(recipe) if halo is None or halo.halo is None else halo.halo
     width = max(stride, -(-width // stride) * stride)
     # A network that fails still says nearly the same on the grid of its stride if its labels agree there.
     exact = shift.passed or (halo is not None and halo.halo is not None)
@@ -276,6 +276,12 @@ def _halo(full: TorchPredictor, images: Sequence[Pixels], stride: int) -> Halo |
             if found.halo is not None:
                 return found
     return found
+
+
+def usual_halo(recipe: Recipe) -> int:
+    """A halo in pixels for a network that is not measured: no less than that of the model it began with."""
+    begun = ModelCard.read(Path(recipe.fine_tune) / folders.CARD).halo if recipe.fine_tune else 0
+    return max(_USUAL, begun)
 
 
 def _smallest_side(part: Part) -> int:
