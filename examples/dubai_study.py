@@ -2,7 +2,7 @@
 
     python examples/dubai_study.py dubai/ -o study/ --epochs 200 --seeds 0 1 2
     python examples/dubai_study.py dubai/ -o study/ --time 20 --split group:tile_3,tile_8
-    python examples/dubai_study.py dubai/ -o study/ --epochs 1 --steps 60 --size 128 --batch 8
+    python examples/dubai_study.py dubai/ -o study/ --epochs 1 --steps 80 --batch 2
     python examples/dubai_study.py dubai/ -o study/ --networks ours --encoder-weights mobilenet_v2_imagenet.safetensors
 
 DATA is the folder of the set "Semantic segmentation of aerial imagery" (MBRSC and Humans in the Loop). The protocol:

@@ -440,6 +440,13 @@ def test_imagenet_weights_fail_at_once_without_a_network(monkeypatch: pytest.Mon
     assert time.monotonic() - started < 15
 
 
+@pytest.mark.parametrize(("size", "narrow"), [(8, True), (16, False)])
+def test_windows_that_are_mostly_margin_are_named(data: Path, tmp_path: Path, size: int, narrow: bool) -> None:
+    told: list[str] = []
+    run(data, tmp_path / "model", told=told, size=size)
+    assert any("windows of 8 px are 4 px wide" in t and "--size 16" in t for t in told) == narrow
+
+
 def test_the_study_prints_its_table(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -25,6 +25,7 @@ from rs_segment.workfolder import WorkFolder, disk_errors, sync_folder
 
 from .. import device as devices
 from .. import folder as folders
+from ..measure import stride_of
 from ..networks import named
 from . import checkpoint, finish, validate
 from .begin import first_network, model_to_tune, origin_of, scaling_of
@@ -33,6 +34,10 @@ from .loop import Trainer, validation_side
 from .losses import make_loss
 from .recipe import RECIPES, Recipe
 from .sampler import Sampler
+
+_COARSEST = 8
+"""Pixels that a window should be wide where a network is coarsest: at 4 a U-Net with InceptionV3 was right for 63 % of
+the pixels of such windows, and for 15 % of those of windows twice as wide."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +146,10 @@ def train(
         if work.resumed:
             trainer.resume()
             tell(f"resumed after epoch {trainer.progress.epoch}")
-        elif begins:
-            tell(begins)
+        else:
+            for sentence in (begins, _narrow(net, recipe)):
+                if sentence:
+                    tell(sentence)
         if not training.finish:
             trainer.run(track)
         result = _finished(trainer, card, origin, dataset, split, training, track, work)
@@ -156,6 +163,17 @@ def train(
     finally:
         work.close(keep)
     return result
+
+
+def _narrow(net: nn.Module, recipe: Recipe) -> str:
+    """What to fear of windows that are mostly margin where the network is coarsest; empty if they are not."""
+    stride = stride_of(net)
+    if recipe.size // stride >= _COARSEST:
+        return ""
+    return (
+        f"note: windows of {recipe.size} px are {recipe.size / stride:g} px wide where the network is coarsest, mostly "
+        f"margin, and on whole images it may do much worse; --size {_COARSEST * stride} or more"
+    )
 
 
 def _trainer(
