@@ -13,6 +13,7 @@ from fakes import StopAfter
 from rasterio.windows import Window
 
 from rs_segment import ClassInfo, Compute, ModelCard, Outputs, Plan, Scaling, View, products, segment
+from rs_segment.dataset import open_dataset
 from rs_segment.errors import CancelledError
 from rs_segment_models import measure, networks
 from rs_segment_models.predictor import TorchPredictor
@@ -137,3 +138,13 @@ def test_the_shipped_model_scores_on_scenes_it_has_not_seen_what_its_card_says(t
     known = truth != 255
     promised = found.card.training["held_out_scores"]["tile_3"]["accuracy"]
     assert float((said == truth)[known].mean()) == pytest.approx(promised, abs=0.02)
+
+
+def test_the_shipped_model_knows_the_classes_of_its_training_set(tmp_path: Path, data: Path) -> None:
+    from rs_segment import registry
+
+    told = (EXAMPLE.parent / "dubai_dataset.toml").read_text()
+    (tmp_path / "dataset.toml").write_text(told.replace("[images]", f"root = {str(data / 'dubai')!r}\n\n[images]", 1))
+    dataset = open_dataset(tmp_path)
+    assert dataset.classes == registry.find("dubai-landcover").card.classes
+    assert len(dataset.pairs) == 63
