@@ -19,7 +19,7 @@ SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "": 60.0}
 
 CHOICES = (
     *("recipe", "arch", "encoder", "encoder_weights", "fine_tune", "epochs", "seconds", "batch", "size"),
-    *("rate", "loss", "patience", "seed", "precision"),
+    *("rate", "loss", "optimiser", "schedule", "augment", "patience", "seed", "precision"),
 )
 """Options that the recipe takes."""
 
@@ -51,6 +51,9 @@ class Duration(click.ParamType):  # type: ignore[type-arg]
 @click.option("--size", type=click.IntRange(min=8), help="Side of the windows in pixels.")
 @click.option("--lr", "rate", type=click.FloatRange(min=0, min_open=True), help="Highest learning rate.")
 @click.option("--loss", help="focal, cross-entropy, dice, lovasz, or a sum: focal+dice.")
+@click.option("--optimiser", help="adamw, adam or sgd.")
+@click.option("--schedule", help="How the learning rate falls: cosine, linear or constant.")
+@click.option("--augment", metavar="NAMES", help="turns,scale,radiometry, some of them, or none.")
 @click.option("--patience", type=click.IntRange(min=0), help="Stop after so many epochs without a better one.")
 @click.option("--split", metavar="SPLIT", help="group:tile_3, kfold:0/5, blocks:0.2, random:0.1.")
 @click.option("--seed", type=click.IntRange(min=0), help="Of everything that is drawn.")
@@ -102,7 +105,11 @@ def train(**given: Any) -> None:
         given["half"],
         command(),
     )
-    result = trainer()(dataset, split, {k: given[k] for k in CHOICES}, training, report, tell)
+    choices = {k: given[k] for k in CHOICES}
+    if choices["augment"] is not None:
+        named = choices["augment"].split(",") if choices["augment"] != "none" else []
+        choices["augment"] = tuple(name.strip() for name in named)
+    result = trainer()(dataset, split, choices, training, report, tell)
     answer(result.to_dict(), summary(result), given["as_json"])
 
 

@@ -48,6 +48,11 @@ def disk_errors(folder: Path) -> Iterator[None]:
         raise OutputError(f"{error.filename or folder} cannot be written: {said}") from error
 
 
+def partial_of(target: Path) -> Path:
+    """Where a target is worked on."""
+    return target.parent / f".{target.name}.partial"
+
+
 class WorkFolder:
     """A hidden folder beside a target, ``.NAME.partial``, that one process at a time works in.
 
@@ -86,7 +91,7 @@ class WorkFolder:
             OutputError: The folder cannot be made.
         """
         target = Path(target)
-        path = target.parent / f".{target.name}.partial"
+        path = partial_of(target)
         if not target.parent.is_dir():
             raise OutputError(f"{target.parent} is no folder; make it, or choose another place for {target.name}")
         note(path)

@@ -136,13 +136,23 @@ def test_a_random_split_of_parts_is_named_as_leaking() -> None:
     assert split.leaks is not None
     assert "are parts of g" in split.leaks
     apart = [pair(str(i), str(i)) for i in range(9)]
-    assert make_split(apart, SplitSpec("random", 0.3)).leaks is None
+    assert "cannot be told" in str(make_split(apart, SplitSpec("random", 0.3)).leaks)
+    assert "cannot be told" in str(make_split(apart, SplitSpec("group", 0.3)).leaks)
+    assert make_split(apart, SplitSpec("group", ("3",))).leaks is None
+    known = [placed(str(i), 200 * i) for i in range(9)]
+    assert make_split(known, SplitSpec("random", 0.3)).leaks is None
+
+
+def test_images_with_world_files_touch_in_one_plane() -> None:
+    left, right, far = (placed(n, col, crs=None) for n, col in (("a", 0), ("b", 100), ("c", 5000)))
+    assert list(touching([left], [right, far])) == [("a", "b")]
+    assert list(touching([left], [placed("d", 100)])) == []
 
 
 UTM = CRS.from_epsg(32640)
 
 
-def placed(name: str, col: float, row: float = 0, crs: CRS = UTM, grid: Affine = NORTH_UP) -> Pair:
+def placed(name: str, col: float, row: float = 0, crs: CRS | None = UTM, grid: Affine = NORTH_UP) -> Pair:
     return pair(name, name, (100, 100), GeoBox((100, 100), grid * Affine.translation(col, row), crs))
 
 

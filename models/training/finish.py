@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from rasterio.windows import Window
 from torch import nn
 
-from rs_segment.accuracy import Confusion, number
+from rs_segment.accuracy import number
 from rs_segment.card import ModelCard, Scaling
 from rs_segment.dataset import Dataset, Part, Split
 from rs_segment.evaluation import Scoring, evaluate_model, training_report
@@ -108,7 +108,7 @@ def measure(net: nn.Module, card: ModelCard, split: Split, recipe: Recipe, train
     if quilted := not any(map(_holds_two, images)):
         images, truths = [_quilt(images, side)], [_quilt(truths, side)]
     halo = _halo(full, images, stride)
-    width = usual_halo(recipe) if halo is None or halo.halo is None else halo.halo
+    width = halo.halo if halo is not None and halo.halo is not None else usual_halo(recipe, halo)
     width = max(stride, -(-width // stride) * stride)
     # A network that fails still says nearly the same on the grid of its stride if its labels agree there.
     exact = shift.passed or (halo is not None and halo.halo is not None)
@@ -148,7 +148,7 @@ def story(
         **({"fine_tuned_from": origin} if origin else {}),
         "epochs": f"{progress.epoch}, the best was {progress.best_epoch}",
         "minutes": round(progress.seconds / 60, 2),
-        "scores": {f"{name}, {_images_of(split, name)}": _scores(found.confusion) for name, found in scores.items()},
+        "scores": {f"{name}, {_images_of(split, name)}": _scores(found) for name, found in scores.items()},
         "calibration": {
             "temperature": calibration.temperature,
             "ece_before": round(calibration.before, 4),
@@ -278,10 +278,10 @@ def _halo(full: TorchPredictor, images: Sequence[Pixels], stride: int) -> Halo |
     return found
 
 
-def usual_halo(recipe: Recipe) -> int:
-    """A halo in pixels for a network that is not measured: no less than that of the model it began with."""
+def usual_halo(recipe: Recipe, tried: Halo | None = None) -> int:
+    """A halo in pixels where none was enough: the largest tried, and no less than that of the model it began with."""
     begun = ModelCard.read(Path(recipe.fine_tune) / folders.CARD).halo if recipe.fine_tune else 0
-    return max(_USUAL, begun)
+    return max(_USUAL, begun, *(tried.edge if tried else ()))
 
 
 def _smallest_side(part: Part) -> int:
@@ -310,9 +310,11 @@ def _images_of(split: Split, name: str) -> str:
     return f"{len({p.pair.name for p in parts})} images of {listed}"
 
 
-def _scores(confusion: Confusion) -> dict[str, Any]:
+def _scores(found: Evaluation) -> dict[str, Any]:
+    confusion, reliability = found.confusion, found.reliability
     per_class = {
         name: {"iou": number(confusion.iou[i]), "f1": number(confusion.f1[i]), "recall": number(confusion.recall[i])}
         for i, name in enumerate(confusion.names)
     }
-    return {"accuracy": number(confusion.accuracy), "mean_iou": number(confusion.mean_iou), "classes": per_class}
+    means = {"accuracy": number(confusion.accuracy), "mean_iou": number(confusion.mean_iou)}
+    return means | ({} if reliability is None else {"ece": number(reliability.ece)}) | {"classes": per_class}

@@ -166,13 +166,14 @@ class Trainer:
                         "try a smaller --size, or a smaller network"
                     ) from error
                 micro //= 2
-        if not math.isfinite(loss):
+        steep = nn.utils.clip_grad_norm_(self.net.parameters(), recipe.clip or math.inf)
+        if not (math.isfinite(loss) and math.isfinite(float(steep))):
+            what = "gradient is not finite" if math.isfinite(loss) else f"loss is {loss}"
             raise TrainingError(
-                f"the loss is {loss} at step {step + 1}, in epoch {self.progress.epoch + 1}; "
+                f"the {what} at step {step + 1}, in epoch {self.progress.epoch + 1}, on windows of "
+                f"{', '.join(sorted({self.sampler.source(step, i) for i in range(len(chips))})[:8])}; "
                 f"try a lower learning rate, --lr {recipe.rate / 10:g}" + (", or --precision fp32" if self.bf16 else "")
             )
-        if recipe.clip is not None:
-            nn.utils.clip_grad_norm_(self.net.parameters(), recipe.clip)
         self.optimiser.step()
         if self.average is not None:
             self.average.follow(self.net, step)

@@ -60,6 +60,10 @@ LOSSES: dict[str, Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None, flo
 """Losses by name: (logits float32 (n, class, row, col), labels int64 (n, row, col), weights (class,), smoothing)."""
 
 
+UNWEIGHTED = ("dice", "lovasz")
+"""Losses that count each class alike, whatever its weight."""
+
+
 def make_loss(text: str, weights: torch.Tensor | None = None, smoothing: float = 0.0) -> Loss:
     """The sum of the losses in a text like "focal+dice"; 0 for labels that are all ignored.
 

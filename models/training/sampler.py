@@ -90,6 +90,12 @@ class Sampler:
         chip, marks = functional.pad(chip, around), functional.pad(labels[0, 0], around, value=float(NODATA))
         return turned(chip, marks.long(), names, rng)
 
+    def source(self, step: int, index: int) -> str:
+        """Name of the image that the window of a step and a place in its batch is drawn from."""
+        rng = np.random.default_rng((self.recipe.seed, step, index))
+        factor = zoom(self.recipe.augment, rng)
+        return self._window(max(1, round(self.recipe.size / factor)), rng)[0].pair.name
+
     def _window(self, side: int, rng: np.random.Generator) -> tuple[Part, Window]:
         """A part and a window in it, of that side or as large as the part."""
         around = rng.random() < self.recipe.balance and bool(self.class_shares.any())

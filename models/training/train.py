@@ -17,11 +17,11 @@ from torch import nn
 
 from rs_segment.accuracy import number
 from rs_segment.card import ModelCard, Scaling
-from rs_segment.dataset import Dataset, Split
+from rs_segment.dataset import Dataset, Split, refuse_untrainable
 from rs_segment.errors import OptionError, OutputExistsError, TrainingError
 from rs_segment.evaluation.result import Evaluation
 from rs_segment.types import Track, Training, silent
-from rs_segment.workfolder import WorkFolder, disk_errors, sync_folder
+from rs_segment.workfolder import WorkFolder, disk_errors, partial_of, sync_folder
 
 from .. import device as devices
 from .. import folder as folders
@@ -31,7 +31,7 @@ from . import checkpoint, finish, validate
 from .begin import first_network, model_to_tune, origin_of, scaling_of
 from .checkpoint import BEST, Progress
 from .loop import Trainer, validation_side
-from .losses import make_loss
+from .losses import UNWEIGHTED, loss_names, make_loss
 from .recipe import RECIPES, Recipe
 from .sampler import Sampler
 
@@ -128,8 +128,9 @@ def train(
     _refuse_existing(out, training.overwrite)
     device = devices.choose(training.device)
     bf16 = _bf16(recipe.precision, device)
-    survey = dataset.survey(track)
-    survey.refuse_untrainable(dataset.spec.classes)
+    # Weights that cannot be had are known at once, a survey takes long.
+    net, begins = first_network(recipe, dataset, device)
+    absent = refuse_untrainable(dataset, split, track)
     scaling = scaling_of(dataset, recipe)
     if scaling.kind == "percentile":
         raise OptionError("training needs one scaling for all images; choose another than percentile in dataset.toml")
@@ -138,16 +139,22 @@ def train(
     origin = origin_of(recipe)
     identity = _identity(dataset, split, recipe, origin, scaling, bf16)
     again = training.resume or training.finish
+    if not (again or training.overwrite):
+        _refuse_unfinished(out)
     work = WorkFolder.open(out, identity, again)
     keep = False
     try:
-        net, begins = first_network(recipe, dataset, device)
         trainer = _trainer(net, dataset, split, recipe, scaling, bf16, work.path, tell, identity)
         if work.resumed:
             trainer.resume()
             tell(f"resumed after epoch {trainer.progress.epoch}")
         else:
-            for sentence in (begins, _narrow(net, recipe)):
+            for sentence in (
+                begins,
+                *(f"note: {a}" for a in absent),
+                _narrow(net, recipe),
+                _unweighted(dataset, recipe),
+            ):
                 if sentence:
                     tell(sentence)
         if not training.finish:
@@ -158,11 +165,20 @@ def train(
         if keep:
             with suppress(AttributeError):
                 error.kept = True  # type: ignore[attr-defined]
-            tell("what was trained is kept: --resume goes on, --finish makes a model of the best epoch so far")
+            goes_on = "" if isinstance(error, TrainingError) else "--resume goes on, "
+            tell(f"what was trained is kept: {goes_on}--finish makes a model of the best epoch so far")
         raise
     finally:
         work.close(keep)
     return result
+
+
+def _unweighted(dataset: Dataset, recipe: Recipe) -> str:
+    """What to know of class weights that some of the losses do not take; empty where all do."""
+    without = [name for name in loss_names(recipe.loss) if name in UNWEIGHTED]
+    if dataset.weights is None or not without:
+        return ""
+    return f"note: the weights of the classes change nothing in {' and '.join(without)}"
 
 
 def _narrow(net: nn.Module, recipe: Recipe) -> str:
@@ -261,6 +277,15 @@ def _refuse_existing(out: Path, overwrite: bool) -> None:
         raise OutputExistsError(f"{out} is already there; replace it with --overwrite, or choose another name with -o")
 
 
+def _refuse_unfinished(out: Path) -> None:
+    """Hours of training are not thrown away by the same command again."""
+    if (partial_of(out) / checkpoint.LAST).exists():
+        raise OutputExistsError(
+            f"a training of {out} was interrupted and is kept: --resume goes on, --finish makes a model of its best "
+            "epoch so far, --overwrite starts afresh"
+        )
+
+
 def _bf16(asked: str, device: torch.device) -> bool:
     fast = "bf16" in devices.fast_in(device)
     if asked == "bf16" and device.type == "cuda" and not fast:
@@ -280,6 +305,7 @@ def _identity(
         "network": dict(recipe.network),
         "data set": f"{dataset.name}, {len(dataset.pairs)} images, {_digest(files)}",
         "classes": [c.name for c in dataset.classes],
+        "labels": _digest(repr((dataset.spec.classes, dataset.spec.labels, dataset.spec.images))),
         "bands": list(dataset.band_names),
         "split": f"{split.name}, {_digest(parts)}",
         "recipe": told,

@@ -1,7 +1,7 @@
 """What is a training set, and is it sound? Images with labels: found, read by window, split, described."""
 
 from .dataset import Dataset, Examined, examine, open_dataset
-from .description import describe
+from .description import describe, refuse_untrainable
 from .pair import Pair, Part, Sample
 from .picture import sample_picture
 from .spec import FILE_NAME, ClassSpec, DatasetSpec, ImageSpec, LabelSpec, PairSpec, SplitSpec, read_spec, to_toml
@@ -32,6 +32,7 @@ __all__ = [
     "open_dataset",
     "parse_split",
     "read_spec",
+    "refuse_untrainable",
     "sample_picture",
     "to_toml",
 ]

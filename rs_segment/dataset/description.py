@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import RsSegmentError
+from ..errors import DatasetError, RsSegmentError
 from ..types import Track, silent
 from .dataset import Dataset, Examined
 from .spec import SplitSpec
@@ -39,11 +39,7 @@ def describe(found: Examined, split: SplitSpec | str | None = None, track: Track
     except RsSegmentError as error:
         problems.append(str(error))
         return _outline(dataset) | told
-    problems += _strange_sentences(dataset, survey)
-    try:
-        survey.refuse_untrainable(dataset.spec.classes)
-    except RsSegmentError as error:
-        problems.append(f"{dataset.source}: {error}")
+    problems += _obstacles(dataset, survey)
     notes += _remarks(dataset, survey)
     dealt: dict[str, Any] | None = None
     try:
@@ -52,6 +48,7 @@ def describe(found: Examined, split: SplitSpec | str | None = None, track: Track
         (problems if split is not None or dataset.spec.split else notes).append(str(error))
     else:
         dealt = _divided(divided, dataset, survey)
+        problems += [] if problems else _empty_sides(dealt)
         notes += [*([divided.leaks] if divided.leaks else []), *_absent(dealt)]
     return _outline(dataset) | _classes(dataset, survey) | {"bands": _bands(dataset, survey), "split": dealt} | told
 
@@ -130,11 +127,53 @@ def _divided(split: Split, dataset: Dataset, survey: Survey) -> dict[str, Any]:
             "pixels": sum(p.work for p in parts),
             "groups": sorted({p.pair.group for p in parts})[:_SHOWN],
             "shares": {
-                c.name: round(int(n) / max(1, int(counts.sum())), 4)
+                c.name: float(f"{int(n) / max(1, int(counts.sum())):.4g}")
                 for c, n in zip(dataset.classes, counts, strict=True)
             },
         }
     return {"name": split.name, "seed": split.seed, "leaks": split.leaks, **sides}
+
+
+def refuse_untrainable(dataset: Dataset, split: Split, track: Track = silent) -> tuple[str, ...]:
+    """Sentences about classes that a side of a split lacks, once all that would stop a training later is ruled out.
+
+    Args:
+        dataset: All its pixels are read, if they were not before.
+        split: Of the same data set.
+        track: Told meanwhile.
+
+    Raises:
+        DatasetError: Labels are of no class, there are no two classes to tell apart, or a side has no labels.
+    """
+    survey = dataset.survey(track)
+    dealt = _divided(split, dataset, survey)
+    found = [*_obstacles(dataset, survey)] or [f"{dataset.source}: {s}" for s in _empty_sides(dealt)]
+    if found:
+        more = (
+            f" (and {len(found) - 1} more; rs-segment data {dataset.source} lists them all)" if len(found) > 1 else ""
+        )
+        raise DatasetError(found[0] + more)
+    return tuple(_absent(dealt))
+
+
+def _obstacles(dataset: Dataset, survey: Survey) -> Iterator[str]:
+    """Why no network can learn from the data, whatever the split."""
+    yield from _strange_sentences(dataset, survey)
+    try:
+        survey.refuse_untrainable(dataset.spec.classes)
+    except RsSegmentError as error:
+        yield f"{dataset.source}: {error}"
+
+
+def _empty_sides(dealt: dict[str, Any]) -> Iterator[str]:
+    """Why no network can learn from a split: a side without labels, or a training with one class."""
+    for side, what in (("train", "trains"), ("validation", "validates"), ("test", "tests")):
+        if side in dealt:
+            there = [name for name, share in dealt[side]["shares"].items() if share]
+            if not there:
+                yield f"by the split {dealt['name']} no pixel that {what} has a label; hold out other images"
+            elif side == "train" and len(there) == 1:
+                yield f"by the split {dealt['name']} all that trains is {there[0]}; hold out other images"
 
 
 def _absent(dealt: dict[str, Any]) -> Iterator[str]:

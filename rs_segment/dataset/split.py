@@ -98,6 +98,11 @@ def make_split(pairs: Sequence[Pair], spec: SplitSpec) -> Split:
     return Split(name, found.train, found.validation, found.test, leak(found, spec), spec.seed)
 
 
+_UNKNOWN = (
+    "whether the split leaks cannot be told: not all images have a place on the ground or a group; if some are pieces "
+    "of one scene, scores will be too high, so hold out whole groups"
+)
+
 Dealt = tuple[str, list[Part], list[Part], list[Part]]
 
 
@@ -204,7 +209,11 @@ def leak(split: Split, spec: SplitSpec) -> str | None:
     if spec.kind == "blocks" and spec.buffer == 0:
         return "the blocks split leaks: without a buffer, pixels that train lie beside pixels that are held out"
     if not found:
-        return None
+        placed = all(p.geobox.georeferenced for p in (*train, *held))
+        alone = (
+            spec.kind != "blocks" and all(p.group == p.name for p in train) and not isinstance(spec.validation, tuple)
+        )
+        return _UNKNOWN if not placed and (spec.kind == "random" or alone) else None
     first, second, why = found[0]
     count = len({b for _, b, _ in found})
     others = f", and so it is with {count} of the {len(held)} images that are held out" if len(held) > 1 else ""
@@ -216,10 +225,18 @@ def leak(split: Split, spec: SplitSpec) -> str | None:
 
 def touching(left: Sequence[Pair], right: Sequence[Pair]) -> Iterator[tuple[str, str]]:
     """(name, name) for each image of the right that touches or overlaps one of the left on the ground."""
-    mine, theirs = ([p for p in side if p.geobox.crs is not None] for side in (left, right))
+    # Grids without a CRS, as those of world files, are taken to lie in one plane.
+    for known in (True, False):
+        placed = (
+            [p for p in s if p.geobox.georeferenced and (p.geobox.crs is not None) == known] for s in (left, right)
+        )
+        yield from _touching(*placed)
+
+
+def _touching(mine: Sequence[Pair], theirs: Sequence[Pair]) -> Iterator[tuple[str, str]]:
     if not mine or not theirs:
         return
-    crs = {p.geobox.crs.to_wkt() for p in (*mine, *theirs)}  # type: ignore[union-attr]
+    crs = {p.geobox.crs.to_wkt() if p.geobox.crs else "" for p in (*mine, *theirs)}
     common = None if len(crs) == 1 else CRS.from_epsg(4326)
     tree = shapely.STRtree([_footprint(p, common) for p in mine])
     for pair in theirs:
