@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -299,13 +299,15 @@ def _identity(
     """Everything that decides the result, as JSON can say it: a training is resumed only with the same."""
     files = [(p.name, p.shape, _size(p.image.path), _size(p.label_file)) for p in dataset.pairs]
     parts = [(k, [(p.pair.name, *map(int, p.window.flatten())) for p in parts]) for k, parts in split.parts]
+    # What labels mean counts, not where they lie: QGIS writes layers elsewhere each time.
+    meaning = replace(dataset.spec.labels, files=(), layer="", area="a file" if dataset.spec.labels.area else "")
     # Which weights it begins with counts, not where they lie.
     told = {k: v for k, v in recipe.to_dict().items() if k not in ("network", "fine_tune")}
     return {
         "network": dict(recipe.network),
         "data set": f"{dataset.name}, {len(dataset.pairs)} images, {_digest(files)}",
         "classes": [c.name for c in dataset.classes],
-        "labels": _digest(repr((dataset.spec.classes, dataset.spec.labels, dataset.spec.images))),
+        "labels": _digest(repr(([c.labels for c in dataset.spec.classes], meaning))),
         "bands": list(dataset.band_names),
         "split": f"{split.name}, {_digest(parts)}",
         "recipe": told,
