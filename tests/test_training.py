@@ -245,6 +245,20 @@ def test_a_batch_that_does_not_fit_is_halved(data: Path, tmp_path: Path, monkeyp
         run(data, tmp_path / "small", epochs=1)
 
 
+@pytest.mark.parametrize(
+    ("where", "said"), [("look", "look at validation windows of 64 px"), ("step", "the optimiser")]
+)
+def test_other_want_of_memory_is_told(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, said: str
+) -> None:
+    def full(*_: Any, **__: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(*{"look": (loop.validate, "look"), "step": (torch.optim.AdamW, "step")}[where], full)
+    with pytest.raises(DeviceError, match=f"too little memory to .*{said}"):
+        run(data, tmp_path / "net", epochs=1)
+
+
 def test_gradients_of_halved_batches_add_up() -> None:
     torch.manual_seed(0)
     net = torch.nn.Conv2d(2, 3, 1)

@@ -157,8 +157,7 @@ class Trainer:
                 loss = self._gradients(chips, micro)
                 break
             except (RuntimeError, MemoryError) as error:
-                known = isinstance(error, torch.OutOfMemoryError | MemoryError)
-                if not known and not any(text in str(error) for text in _NO_MEMORY):
+                if not _lacks_memory(error):
                     raise
                 if micro == 1:
                     raise DeviceError(
@@ -174,7 +173,8 @@ class Trainer:
                 f"{', '.join(sorted({self.sampler.source(step, i) for i in range(len(chips))})[:8])}; "
                 f"try a lower learning rate, --lr {recipe.rate / 10:g}" + (", or --precision fp32" if self.bf16 else "")
             )
-        self.optimiser.step()
+        with enough_memory(self.device, "keep what the optimiser notes of each weight", "a smaller network"):
+            self.optimiser.step()
         if self.average is not None:
             self.average.follow(self.net, step)
         self.progress = replace(self.progress, step=step + 1, micro=micro)
@@ -205,7 +205,8 @@ class Trainer:
         """Look at the validation, note it, keep the weights."""
         side = validation_side(self.recipe.size)
         windows = ahead(lambda part: next(validate.chips([part], side, self.sampler.scaling)), self.validation, 1, 2)
-        with contextlib.closing(windows):
+        look = enough_memory(self.device, f"look at validation windows of {side} px", "a smaller --size")
+        with contextlib.closing(windows), look:
             found = validate.look(self.better, windows, self.loss, self.names, self.bf16)
         score = found.confusion.mean_iou if found.confusion.total else 0.0
         seconds = before + time.monotonic() - began
@@ -253,6 +254,26 @@ class Trainer:
         if self.recipe.epochs is not None:
             return tired or self.progress.epoch >= self.recipe.epochs
         return tired or self._done(0.0) >= 1
+
+
+@contextlib.contextmanager
+def enough_memory(device: torch.device, what: str, smaller: str) -> Iterator[None]:
+    """Says what the device has too little memory for, and what takes less.
+
+    Raises:
+        DeviceError: For want of memory; other errors pass.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not _lacks_memory(error):
+            raise
+        raise DeviceError(f"{device} has too little memory to {what}; try {smaller}, or --device cpu") from error
+
+
+def _lacks_memory(error: Exception) -> bool:
+    known = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    return known or any(text in str(error) for text in _NO_MEMORY)
 
 
 def validation_side(size: int) -> int:
