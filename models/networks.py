@@ -192,7 +192,6 @@ def _refuse_unknown(network: Mapping[str, Any], known: set[str]) -> None:
         )
 
 
-# smp's DPT is left out: it fixes the size of the image, and tiles have any size.
 BUILDERS: dict[str, Builder] = {
     "conv1x1": _conv1x1,
     "unet": _unet,
@@ -224,6 +223,9 @@ NAMED: dict[str, dict[str, Any]] = {
 
 NO_ENCODER = ("conv1x1", "segnet")
 
+LEFT_OUT = {"dpt": "it fixes the size of the image, and tiles have any size"}
+"""Architectures of smp that cannot be had, and why."""
+
 
 def named(arch: str, encoder: str | None = None, default: str = "mobilenet_v2") -> dict[str, Any]:
     """A card's ``network`` for names that people write.
@@ -242,6 +244,8 @@ def named(arch: str, encoder: str | None = None, default: str = "mobilenet_v2") 
         raise ModelError(
             f"the network {arch} has its encoder in its name; name {arch.split('-')[0]} to choose {encoder}"
         )
+    if arch in LEFT_OUT:
+        raise ModelError(f"the architecture {arch} is left out: {LEFT_OUT[arch]}")
     if arch not in BUILDERS:
         near = difflib.get_close_matches(arch, [*BUILDERS, *NAMED], 1)
         hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted({*BUILDERS, *NAMED}))}"

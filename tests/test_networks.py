@@ -100,6 +100,7 @@ def test_unet_without_an_encoder_is_the_published_one() -> None:
 @pytest.mark.parametrize(
     ("arch", "encoder", "says"),
     [
+        ("dpt", None, "dpt is left out: it fixes the size of the image"),
         ("unet-vgg91", None, "did you mean unet-vgg19"),
         ("unet-vgg19", "resnet18", "encoder in its name"),
         ("segnet", "resnet18", "no encoder"),
