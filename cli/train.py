@@ -62,7 +62,7 @@ class Duration(click.ParamType):  # type: ignore[type-arg]
 @click.option("--half", is_flag=True, help="Store weights in 16 bits: half the size.")
 @click.option("--resume", is_flag=True, help="Go on where the same command was interrupted.")
 @click.option("--finish", is_flag=True, help="Train no further: make the model of the best epoch so far.")
-@click.option("--overwrite", is_flag=True, help="Replace a model that is there.")
+@click.option("--overwrite", is_flag=True, help="Replace a model, or an unfinished training, that is there.")
 @with_options(*REPORTING)
 def train(**given: Any) -> None:
     """A model from the images with labels in DIR: a folder, or a dataset.toml.

@@ -164,7 +164,7 @@ class Train(Algorithm):
             (
                 QgsProcessingParameterBoolean("OVERWRITE", "Replace a model that is there", False),
                 "--overwrite",
-                "Otherwise a folder with a model is refused.",
+                "Otherwise a folder with a model, or an interrupted training of it, is refused.",
             ),
         ):
             self.add(parameter, option, help, advanced=True)

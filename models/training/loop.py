@@ -268,7 +268,8 @@ def enough_memory(device: torch.device, what: str, smaller: str) -> Iterator[Non
     except (RuntimeError, MemoryError) as error:
         if not _lacks_memory(error):
             raise
-        raise DeviceError(f"{device} has too little memory to {what}; try {smaller}, or --device cpu") from error
+        other = "" if device.type == "cpu" else ", or --device cpu"
+        raise DeviceError(f"{device} has too little memory to {what}; try {smaller}{other}") from error
 
 
 def _lacks_memory(error: Exception) -> bool:

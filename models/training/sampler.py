@@ -70,9 +70,7 @@ class Sampler:
             float32 (band, row, col) as the network reads it, and int64 (row, col) labels, 255 where there are none.
         """
         size, names = self.recipe.size, self.recipe.augment
-        rng = np.random.default_rng((self.recipe.seed, step, index))
-        factor = zoom(names, rng)
-        part, window = self._window(max(1, round(size / factor)), rng)
+        rng, factor, part, window = self._chosen(step, index)
         sample = part.pair.read(window)
         pixels = scaled(sample.pixels[None], sample.valid[None], self.scaling, _CPU)
         labels = torch.from_numpy(sample.labels)[None, None].float()
@@ -92,9 +90,13 @@ class Sampler:
 
     def source(self, step: int, index: int) -> str:
         """Name of the image that the window of a step and a place in its batch is drawn from."""
+        return self._chosen(step, index)[2].pair.name
+
+    def _chosen(self, step: int, index: int) -> tuple[np.random.Generator, float, Part, Window]:
+        """What is drawn first: by how much the window is enlarged, and where it lies; and what draws the rest."""
         rng = np.random.default_rng((self.recipe.seed, step, index))
         factor = zoom(self.recipe.augment, rng)
-        return self._window(max(1, round(self.recipe.size / factor)), rng)[0].pair.name
+        return rng, factor, *self._window(max(1, round(self.recipe.size / factor)), rng)
 
     def _window(self, side: int, rng: np.random.Generator) -> tuple[Part, Window]:
         """A part and a window in it, of that side or as large as the part."""

@@ -126,6 +126,8 @@ def train(
     recipe = choose_recipe(choices)
     out = Path(training.out)
     _refuse_existing(out, training.overwrite)
+    if not (training.resume or training.finish or training.overwrite):
+        _refuse_unfinished(out)
     device = devices.choose(training.device)
     bf16 = _bf16(recipe.precision, device)
     # Weights that cannot be had are known at once, a survey takes long.
@@ -139,8 +141,6 @@ def train(
     origin = origin_of(recipe)
     identity = _identity(dataset, split, recipe, origin, scaling, bf16)
     again = training.resume or training.finish
-    if not (again or training.overwrite):
-        _refuse_unfinished(out)
     work = WorkFolder.open(out, identity, again)
     keep = False
     try:
@@ -281,7 +281,7 @@ def _refuse_unfinished(out: Path) -> None:
     """Hours of training are not thrown away by the same command again."""
     if (partial_of(out) / checkpoint.LAST).exists():
         raise OutputExistsError(
-            f"a training of {out} was interrupted and is kept: --resume goes on, --finish makes a model of its best "
+            f"a training of {out} was begun and is not finished: --resume goes on, --finish makes a model of its best "
             "epoch so far, --overwrite starts afresh"
         )
 
