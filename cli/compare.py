@@ -9,12 +9,13 @@ import click
 
 from .command import Command, answer, command_line, not_empty
 from .evaluate import MATCHING, pairs, parts_of, refuse, write
-from .options import COMPUTING, REPORTING, compute, names, plan, with_options
+from .options import CLASSES, COMPUTING, REPORTING, compute, names, plan, with_options
 
 
 @click.command(cls=Command)
 @click.argument("models", metavar="MODEL...", nargs=-1, required=True)
 @click.option("--data", metavar="DIR", required=True, callback=not_empty, help="A training set, or a dataset.toml.")
+@click.option("--classes", metavar="LIST", default="", help=CLASSES)
 @click.option("--split", metavar="SPLIT", help="Only what this split holds out, as group:tile_3.")
 @click.option(
     "--part",
@@ -56,7 +57,7 @@ def compare(**given: Any) -> None:
     for model in given["models"]:
         registry.find(model)
     shown = track(given["progress"])
-    dataset = open_dataset(given["data"], shown)
+    dataset = open_dataset(given["data"], shown, given["classes"])
     scoring = Scoring(plan(given), compute(given), pairs(given), names(given["images"] or "") or None)
     found = compare_models(given["models"], dataset, parts_of(dataset, given), scoring, shown)
     contents: dict[Path, str | bytes] = {}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .command import Command, Told, answer, not_empty
-from .options import REPORTING, with_options
+from .options import CLASSES, REPORTING, with_options
 
 if TYPE_CHECKING:
     from rs_segment.dataset import Examined
@@ -18,6 +18,7 @@ REFUSED, MANY = 4, 30
 
 @click.command(cls=Command)
 @click.argument("folder", metavar="DIR", callback=not_empty)
+@click.option("--classes", metavar="LIST", default="", help=CLASSES)
 @click.option(
     "--split", metavar="SPLIT", help="Also tell what this split does: group:tile_3, kfold:0/5, blocks, random."
 )
@@ -51,7 +52,7 @@ def data(folder: str, **given: Any) -> None:
     if given["write"]:
         targets.append(toml_of(folder))
     refuse(targets, given["overwrite"])
-    found = examine(folder, shown)
+    found = examine(folder, shown, given["classes"])
     told = describe(found, split, shown)
     written = write(found, folder, given)
     answer(told | {"files": [str(path) for path in written]}, text(told), given["as_json"], err=False)

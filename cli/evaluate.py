@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .command import Command, answer, command_line, not_empty
-from .options import COMPUTING, REPORTING, compute, names, plan, with_options
+from .options import CLASSES, COMPUTING, REPORTING, compute, names, plan, with_options
 
 if TYPE_CHECKING:
     from rs_segment.dataset import Dataset, Part
@@ -28,6 +28,7 @@ MATCHING = (
 @click.argument("what", metavar="MAP|MODEL", callback=not_empty)
 @click.argument("reference", required=False)
 @click.option("--data", metavar="DIR", help="Evaluate a model on this training set: a folder, or a dataset.toml.")
+@click.option("--classes", metavar="LIST", default="", help=f"With --data: {CLASSES[0].lower()}{CLASSES[1:]}")
 @click.option("--split", metavar="SPLIT", help="With --data: only what this split holds out, as group:tile_3.")
 @click.option(
     "--part",
@@ -92,8 +93,9 @@ def check(given: Mapping[str, Any]) -> None:
         raise click.UsageError(f"{given['what']} is a model; say with --data DIR what it is to be scored on")
     if Path(given["reference"] or "").suffix.lower() in (".csv", ".tsv"):
         raise click.UsageError(f"a table is no reference map; give it as --points {given['reference']}")
-    if given["split"] and not given["data"]:
-        raise click.UsageError("--split is for a model on a training set; give --data too")
+    for key in ("split", "classes"):
+        if given[key] and not given["data"]:
+            raise click.UsageError(f"--{key} is for a model on a training set; give --data too")
 
 
 def on_map(given: Mapping[str, Any]) -> Evaluation:
@@ -126,7 +128,7 @@ def on_data(given: Mapping[str, Any]) -> Evaluation:
 
     registry.find(given["what"])
     shown = track(given["progress"])
-    dataset = open_dataset(given["data"], shown)
+    dataset = open_dataset(given["data"], shown, given["classes"])
     scoring = Scoring(plan(given), compute(given), pairs(given))
     return evaluate_model(given["what"], dataset, parts_of(dataset, given), scoring, shown)
 

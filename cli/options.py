@@ -34,6 +34,9 @@ class Numbers(click.ParamType):  # type: ignore[type-arg]
         return numbers
 
 
+CLASSES = "Only these, in this order: Water,Road, or by label and new name: '#3C1098=Building'."
+"""Help of the option that chooses classes of a training set."""
+
 VIEWING = (
     click.option("-m", "--model", default="dubai-landcover", show_default=True, help="Name of a model, or its folder."),
     click.option(

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from .command import Command, answer, not_empty
-from .options import REPORTING, with_options
+from .options import CLASSES, REPORTING, with_options
 
 SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "": 60.0}
 
@@ -55,6 +55,7 @@ class Duration(click.ParamType):  # type: ignore[type-arg]
 @click.option("--schedule", help="How the learning rate falls: cosine, linear or constant.")
 @click.option("--augment", metavar="NAMES", help="turns,scale,radiometry, some of them, or none.")
 @click.option("--patience", type=click.IntRange(min=0), help="Stop after so many epochs without a better one.")
+@click.option("--classes", metavar="LIST", default="", help=CLASSES)
 @click.option("--split", metavar="SPLIT", help="group:tile_3, kfold:0/5, blocks:0.2, random:0.1.")
 @click.option("--seed", type=click.IntRange(min=0), help="Of everything that is drawn.")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, mps.")
@@ -92,7 +93,7 @@ def train(**given: Any) -> None:
         if given["progress"] != "jsonl":
             click.echo(("\r\033[K" if sys.stderr.isatty() else "") + sentence, err=True)
 
-    dataset = open_dataset(given["data"], pixels)
+    dataset = open_dataset(given["data"], pixels, given["classes"])
     split = dataset.split(given["split"])
     for note in (*dataset.notes, split.name, *([f"note: {split.leaks}"] if split.leaks else [])):
         tell(note)

@@ -16,6 +16,7 @@ from ..errors import DatasetError, RsSegmentError
 from ..geobox import GeoBox
 from ..scene import Scene
 from ..types import NODATA, Track, silent
+from .classes import only_classes
 from .files import Files, refuse_cut_off
 from .guess import guess
 from .layers import Layer
@@ -145,19 +146,21 @@ class Examined:
     notes: tuple[str, ...]
 
 
-def open_dataset(source: str | Path, track: Track = silent) -> Dataset:
+def open_dataset(source: str | Path, track: Track = silent, classes: str = "") -> Dataset:
     """The training set in a folder, or that a ``dataset.toml`` describes.
 
     Args:
         source: A ``dataset.toml``, or a folder. A folder that has none is looked at: which images and masks belong
             together, and which classes there are.
         track: Told of what takes long.
+        classes: Only these, in this order, as ``only_classes`` reads them; "" are all.
 
     Raises:
         DatasetError: Something is wrong with it; the sentence names the file.
+        OptionError: It has no such classes.
         SceneError: A file cannot be opened.
     """
-    found = examine(source, track)
+    found = examine(source, track, classes)
     if found.problems:
         more = len(found.problems) - 1
         others = f" (and {more} more; rs-segment data {source} lists them all)" if more else ""
@@ -166,11 +169,12 @@ def open_dataset(source: str | Path, track: Track = silent) -> Dataset:
     return found.dataset
 
 
-def examine(source: str | Path, track: Track = silent) -> Examined:
+def examine(source: str | Path, track: Track = silent, classes: str = "") -> Examined:
     """The training set as far as it is whole, with everything that is wrong with it.
 
     Raises:
         DatasetError: Nothing can be made of it.
+        OptionError: It has no such ``classes``.
     """
     path = Path(source)
     try:
@@ -186,7 +190,20 @@ def examine(source: str | Path, track: Track = silent) -> Examined:
         if not path.is_dir():
             raise DatasetError(f"{path} does not exist; name a folder with images and labels, or a {FILE_NAME}")
         spec, match, notes = guess(path, track)
+    if classes:
+        spec, more = only_classes(spec, classes)
+        notes += more
+    if not described:
+        notes += _nameless(spec)
     return _build(path, spec, match, notes)
+
+
+def _nameless(spec: DatasetSpec) -> tuple[str, ...]:
+    """A note where a mask's classes are called by what stands for them."""
+    what = {"colors": "colours", "values": "values"}.get(spec.labels.kind)
+    if what is None or any(c.name not in (f"class {c.labels[0]}", c.labels[0]) for c in spec.classes):
+        return ()
+    return (f"classes are called by their {what}; name them in a dataset.toml (--write makes one) or with --classes",)
 
 
 def _build(source: Path, spec: DatasetSpec, match: Match, notes: Sequence[str]) -> Examined:

@@ -193,7 +193,6 @@ def _by_color(counts: Mapping[Label, int], within: Mapping[Label, int], masks: i
             f"black ({BLACK}, {share:.2%} of the labels, in {within[BLACK]} masks) is taken for no label at all"
         )
     colors = sorted(str(c) for c in counts if c not in ignore)
-    notes.append("classes are called by their colours; give them names in a dataset.toml (--write makes one)")
     classes = tuple(ClassSpec(c, c, (c,)) for c in colors)
     return _Looked(classes, LabelSpec(kind="colors", ignore=tuple(ignore)), tuple(notes))
 
@@ -209,8 +208,6 @@ def _by_value(counts: Mapping[Label, int], paths: Sequence[Path]) -> _Looked:
     if len(values) > MAX_CLASSES:
         raise DatasetError(_too_many(str(paths[0]), len(values), "values"))
     names, colors = _legend(paths, values)
-    if not names:
-        notes.append("classes are called by their values; give them names in a dataset.toml (--write makes one)")
     classes = _named([(v, names.get(v, f"class {v}")) for v in values], colors)
     return _Looked(classes, LabelSpec(kind="values", ignore=ignore), tuple(notes))
 
