@@ -59,7 +59,7 @@ class Duration(click.ParamType):  # type: ignore[type-arg]
 @click.option("--split", metavar="SPLIT", help="group:tile_3, kfold:0/5, blocks:0.2, random:0.1.")
 @click.option("--seed", type=click.IntRange(min=0), help="Of everything that is drawn.")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, mps.")
-@click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), help="What to compute in.")
+@click.option("--precision", type=click.Choice(["auto", "fp32", "bf16", "fp16"]), help="What to compute in.")
 @click.option("--half", is_flag=True, help="Store weights in 16 bits: half the size.")
 @click.option("--resume", is_flag=True, help="Go on where the same command was interrupted.")
 @click.option("--finish", is_flag=True, help="Train no further: make the model of the best epoch so far.")

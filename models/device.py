@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import platform
 import re
+from typing import Literal
 
 import torch
 
@@ -115,7 +116,7 @@ def report() -> list[str]:
     return lines
 
 
-def fast_in(device: torch.device) -> tuple[str, ...]:
+def fast_in(device: torch.device) -> tuple[Literal["bf16", "fp16"], ...]:
     """Shorter types in which the device is faster than in fp32, the better first."""
     if device.type == "cuda":
         return ("bf16", "fp16") if _cuda_bf16(device) else ("fp16",)

@@ -264,7 +264,7 @@ def test_gradients_of_halved_batches_add_up() -> None:
     net = torch.nn.Conv2d(2, 3, 1)
     chips = [(torch.randn(2, 8, 8), torch.randint(0, 3, (8, 8))) for _ in range(4)]
     trainer = object.__new__(loop.Trainer)
-    trainer.net, trainer.loss, trainer.bf16 = net, make_loss("cross-entropy"), False
+    trainer.net, trainer.loss, trainer.precision = net, make_loss("cross-entropy"), "fp32"
     trainer.optimiser = torch.optim.SGD(net.parameters(), 0.1)
     found = []
     for micro in (4, 1):

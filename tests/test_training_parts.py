@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +13,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_training import data, run
+from test_training import StopInEpoch, data, run, same, weights_of
 
+from rs_segment.errors import CancelledError, DeviceError, TrainingError
 from rs_segment.types import NODATA
+from rs_segment_models.training import checkpoint, loop
 from rs_segment_models.training.augment import radiometry, turned, zoom
 from rs_segment_models.training.losses import make_loss
-from rs_segment_models.training.optimise import SCHEDULES
+from rs_segment_models.training.optimise import FIRST_SCALE, SCHEDULES, next_scale
 
 __all__ = ["data"]
 
@@ -116,3 +120,70 @@ def test_a_time_ends_a_training(data: Path, tmp_path: Path) -> None:
     found = run(data, tmp_path / "net", epochs=None, seconds=2.0)
     assert found.epochs >= 1
     assert 1 <= found.seconds <= 20
+
+
+@given(st.floats(1, 2.0**40), st.lists(st.booleans(), max_size=3000))
+def test_the_factor_on_the_loss_falls_where_gradients_do_not_fit(scale: float, fits: list[bool]) -> None:
+    steady = 0
+    for fit in fits:
+        before = scale
+        scale, steady = next_scale(scale, steady, fit)
+        assert scale == (max(1.0, before / 2) if not fit else before * 2 if steady == 0 else before)
+    assert steady <= len(fits)
+
+
+def test_a_training_in_fp16_learns_and_resumes_to_the_same(data: Path, tmp_path: Path) -> None:
+    whole = run(data, tmp_path / "whole", precision="fp16", epochs=8)
+    plain = run(data, tmp_path / "plain", precision="fp32", epochs=8)
+    found, wanted = (r.scores["validation"].confusion.mean_iou for r in (whole, plain))
+    assert found > wanted - 0.1
+    with pytest.raises(CancelledError):
+        run(data, tmp_path / "parts", StopInEpoch(4), precision="fp16", epochs=8)
+    run(data, tmp_path / "parts", resume=True, precision="fp16", epochs=8)
+    assert same(weights_of(tmp_path / "parts"), weights_of(tmp_path / "whole"))
+
+
+def test_steps_whose_gradients_do_not_fit_into_fp16_are_not_taken(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken, scales = [], []
+    step, gradients = torch.optim.AdamW.step, loop.Trainer._gradients
+
+    def noted(self: Any, *given: Any) -> Any:
+        taken.append(len(scales))
+        return step(self, *given)
+
+    def scaled(self: loop.Trainer, *given: Any) -> float:
+        scales.append(self._scale)
+        return gradients(self, *given)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", noted)
+    monkeypatch.setattr(loop.Trainer, "_gradients", scaled)
+    module = sys.modules["rs_segment_models.training.train"]
+    monkeypatch.setattr(module, "Progress", functools.partial(checkpoint.Progress, scale=2.0**40))
+    run(data, tmp_path / "net", precision="fp16", batch=1, epochs=3)
+    assert scales[:3] == [2.0**40, 2.0**39, 2.0**38]
+    assert 0 < len(taken) < len(scales)
+    assert min(scales) >= FIRST_SCALE / 256
+
+
+def test_what_does_not_fit_on_a_device_is_looked_at_on_the_cpu() -> None:
+    net, told, tried = torch.nn.Conv2d(1, 1, 1), [], []
+
+    def work() -> int:
+        tried.append(1)
+        if len(tried) < 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return 7
+
+    assert loop.where_it_fits(torch.device("cuda"), net, work, told.append) == 7
+    assert "cuda has too little memory to look at whole images" in told[0]
+    tried.clear()
+    with pytest.raises(DeviceError, match="cpu has too little memory"):
+        loop.where_it_fits(torch.device("cpu"), net, work, told.append)
+    with pytest.raises(TrainingError):
+        loop.where_it_fits(torch.device("cuda"), net, _wrong, told.append)
+
+
+def _wrong() -> None:
+    raise TrainingError("another thing")

@@ -21,6 +21,8 @@ from torch import nn
 from rs_segment.errors import ModelError
 from rs_segment.workfolder import disk_errors, sync_folder
 
+from .optimise import FIRST_SCALE
+
 LAST, BEST = "last.safetensors", "best.safetensors"
 Tensors = dict[str, torch.Tensor]
 
@@ -36,6 +38,8 @@ class Progress:
         best: Mean IoU of the best epoch; below 0 before the first.
         best_epoch: Its number.
         micro: Windows that fit into memory at once.
+        scale: Factor on the loss, in fp16.
+        steady: Steps that it has held.
         history: One row an epoch, numbers by name.
         identity: What the training is of, see ``read``.
     """
@@ -46,6 +50,8 @@ class Progress:
     best: float = -1.0
     best_epoch: int = 0
     micro: int = 0
+    scale: float = FIRST_SCALE
+    steady: int = 0
     history: tuple[Mapping[str, float], ...] = ()
     identity: Mapping[str, Any] = field(default_factory=dict)
 

@@ -115,9 +115,9 @@ def measure(net: nn.Module, card: ModelCard, split: Split, recipe: Recipe, train
     windows = validate.chosen(split.validation, validation_side(recipe.size), 64 * validation_side(recipe.size) ** 2)
     calibration = calibrate(net, validate.chips(windows, validation_side(recipe.size), card.scaling))
     card = card.replace(halo=width, mode="exact" if exact else "blend", temperature=calibration.temperature)
-    if images and "bf16" in devices.fast_in(device):
-        short = TorchPredictor(net, card, Compute(str(device), "bf16", 1))
-        card = card.replace(precisions={"bf16": precision_agreement(full, short, images, truths)})
+    if images and (fast := devices.fast_in(device)):
+        short = {p: TorchPredictor(net, card, Compute(str(device), p, 1)) for p in fast}
+        card = card.replace(precisions={p: precision_agreement(full, s, images, truths) for p, s in short.items()})
     return Measured(card, halo, calibration, shift.by_stride, quilted)
 
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -17,13 +18,15 @@ from rs_segment.errors import DeviceError, OptionError, TrainingError
 from rs_segment.pipeline import ahead
 from rs_segment.types import Track
 
+from ..device import DTYPES
 from . import checkpoint, validate
 from .checkpoint import BEST, LAST, Progress
 from .losses import Loss
-from .optimise import OPTIMISERS, SCHEDULES, Average, groups_of, set_rate
+from .optimise import OPTIMISERS, SCHEDULES, Average, groups_of, next_scale, set_rate
 from .recipe import Recipe
 from .sampler import Chip, Sampler, batch_of
 
+T = TypeVar("T")
 SHARES = 10_000
 _NO_MEMORY = ("not enough memory", "DefaultCPUAllocator", "out of memory", "ALLOC_FAILED")
 
@@ -47,7 +50,7 @@ class Trainer:
         validation: Windows to look at.
         names: Of the classes.
         recipe: How.
-        bf16: Whether to compute in bf16.
+        precision: What to compute in: "fp32", "bf16" or "fp16".
         folder: Takes the checkpoints.
         tell: Told a sentence after each epoch.
     """
@@ -58,7 +61,7 @@ class Trainer:
     validation: tuple[Part, ...]
     names: tuple[str, ...]
     recipe: Recipe
-    bf16: bool
+    precision: str
     folder: Path
     tell: Callable[[str], None]
     progress: Progress = field(default_factory=Progress)
@@ -166,39 +169,55 @@ class Trainer:
                     ) from error
                 micro //= 2
         steep = nn.utils.clip_grad_norm_(self.net.parameters(), recipe.clip or math.inf)
-        if not (math.isfinite(loss) and math.isfinite(float(steep))):
-            what = "gradient is not finite" if math.isfinite(loss) else f"loss is {loss}"
-            raise TrainingError(
-                f"the {what} at step {step + 1}, in epoch {self.progress.epoch + 1}, on windows of "
-                f"{', '.join(sorted({self.sampler.source(step, i) for i in range(len(chips))})[:8])}; "
-                f"try a lower learning rate, --lr {recipe.rate / 10:g}" + (", or --precision fp32" if self.bf16 else "")
-            )
-        with enough_memory(self.device, "keep what the optimiser notes of each weight", "a smaller network"):
-            self.optimiser.step()
+        scale, fits = self._scale, math.isfinite(float(steep))
+        if not (math.isfinite(loss) and (fits or scale > 1)):
+            raise self._not_finite(loss, len(chips))
+        if fits:
+            with enough_memory(self.device, "keep what the optimiser notes of each weight", "a smaller network"):
+                self.optimiser.step()
         if self.average is not None:
             self.average.follow(self.net, step)
-        self.progress = replace(self.progress, step=step + 1, micro=micro)
+        scale, steady = next_scale(self.progress.scale, self.progress.steady, fits)
+        self.progress = replace(self.progress, step=step + 1, micro=micro, scale=scale, steady=steady)
         return loss, rate
+
+    def _not_finite(self, loss: float, windows: int) -> TrainingError:
+        step, shorter = self.progress.step, ", or --precision fp32" if self.precision != "fp32" else ""
+        what = "gradient is not finite" if math.isfinite(loss) else f"loss is {loss}"
+        return TrainingError(
+            f"the {what} at step {step + 1}, in epoch {self.progress.epoch + 1}, on windows of "
+            f"{', '.join(sorted({self.sampler.source(step, i) for i in range(windows)})[:8])}; "
+            f"try a lower learning rate, --lr {self.recipe.rate / 10:g}{shorter}"
+        )
+
+    @property
+    def _scale(self) -> float:
+        """Factor on the loss while gradients are computed."""
+        return self.progress.scale if self.precision == "fp16" else 1.0
 
     def _gradients(self, chips: list[Chip], micro: int) -> float:
         """The loss of a batch; its gradients lie in the network."""
         self.optimiser.zero_grad(set_to_none=True)
-        total, device = 0.0, self.device
+        total, device, scale = 0.0, self.device, self._scale
         layout = torch.channels_last if device.type != "mps" else torch.contiguous_format
         for first in range(0, len(chips), micro):
             some = chips[first : first + micro]
             pixels, labels = batch_of(some)
             pixels = pixels.to(device).contiguous(memory_format=layout)
             try:
-                with torch.autocast(device.type, torch.bfloat16, self.bf16):
+                with torch.autocast(device.type, DTYPES[self.precision], self.precision != "fp32"):
                     logits = self.net(pixels)
             except ValueError as error:
                 if "more than 1 value per channel" not in str(error):
                     raise
                 raise OptionError("this network pools whole windows and learns from two at a time or more") from error
             loss = self.loss(logits.float(), labels.to(device)) * (len(some) / len(chips))
-            loss.backward()  # type: ignore[no-untyped-call]
+            (loss * scale).backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
+        if scale != 1:
+            for parameter in self.net.parameters():
+                if parameter.grad is not None:
+                    parameter.grad /= scale
         return total
 
     def _end_epoch(self, epoch: int, train_loss: float, rate: float, before: float, began: float) -> None:
@@ -207,7 +226,7 @@ class Trainer:
         windows = ahead(lambda part: next(validate.chips([part], side, self.sampler.scaling)), self.validation, 1, 2)
         look = enough_memory(self.device, f"look at validation windows of {side} px", "a smaller --size")
         with contextlib.closing(windows), look:
-            found = validate.look(self.better, windows, self.loss, self.names, self.bf16)
+            found = validate.look(self.better, windows, self.loss, self.names, self.precision)
         score = found.confusion.mean_iou if found.confusion.total else 0.0
         seconds = before + time.monotonic() - began
         row = {
@@ -270,6 +289,23 @@ def enough_memory(device: torch.device, what: str, smaller: str) -> Iterator[Non
             raise
         other = "" if device.type == "cpu" else ", or --device cpu"
         raise DeviceError(f"{device} has too little memory to {what}; try {smaller}{other}") from error
+
+
+def where_it_fits(device: torch.device, net: nn.Module, work: Callable[[], T], tell: Callable[[str], None]) -> T:
+    """What the work gives, on the CPU where the device has too little memory: whole images take more than windows.
+
+    Raises:
+        DeviceError: The CPU has too little, too.
+    """
+    try:
+        with enough_memory(device, "look at whole images", "smaller images"):
+            return work()
+    except DeviceError as error:
+        if device.type == "cpu":
+            raise
+        tell(f"note: {error}; going on there")
+    net.to("cpu")
+    return work()
 
 
 def _lacks_memory(error: Exception) -> bool:

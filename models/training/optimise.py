@@ -43,6 +43,21 @@ def set_rate(optimiser: torch.optim.Optimizer, factor: float) -> float:
     return float(optimiser.param_groups[-1]["lr"])
 
 
+FIRST_SCALE = 65536.0
+_RISES_AFTER = 1000
+
+
+def next_scale(scale: float, steady: int, fits: bool) -> tuple[float, int]:
+    """(factor on the loss, steps that it has held) after a step; fp16 loses gradients that are not scaled up.
+
+    A step whose gradients do not fit into fp16 is not taken and halves the factor; many that fit double it
+    (Micikevicius et al. 2018).
+    """
+    if not fits:
+        return max(1.0, scale / 2), 0
+    return (scale * 2, 0) if steady + 1 >= _RISES_AFTER else (scale, steady + 1)
+
+
 class Average:
     """A copy of a network whose weights follow slowly (Polyak & Juditsky 1992, as an exponential mean).
 

@@ -16,7 +16,7 @@ from .losses import loss_names
 from .optimise import OPTIMISERS, SCHEDULES
 
 LIGHT = {"arch": "unet", "encoder": "mobilenet_v2", "decoder_channels": [128, 64, 32, 16, 16]}
-PRECISIONS = ("auto", "fp32", "bf16")
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Recipe:
         balance: Share of windows that are drawn around a class, the others anywhere.
         patience: Epochs without a better validation after which training stops; 0 for never.
         seed: Of everything that is drawn.
-        precision: "auto" is bf16 where the device is fast in it.
+        precision: "auto" is the shortest type in which the device is fast; bf16 before fp16.
     """
 
     network: Mapping[str, Any] = field(default_factory=lambda: dict(LIGHT))

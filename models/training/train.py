@@ -30,7 +30,7 @@ from ..networks import named
 from . import checkpoint, finish, validate
 from .begin import first_network, model_to_tune, origin_of, scaling_of
 from .checkpoint import BEST, Progress
-from .loop import Trainer, validation_side
+from .loop import Trainer, validation_side, where_it_fits
 from .losses import UNWEIGHTED, loss_names, make_loss
 from .recipe import RECIPES, Recipe
 from .sampler import Sampler
@@ -129,7 +129,7 @@ def train(
     if not (training.resume or training.finish or training.overwrite):
         _refuse_unfinished(out)
     device = devices.choose(training.device)
-    bf16 = _bf16(recipe.precision, device)
+    precision = _precision(recipe.precision, device)
     # Weights that cannot be had are known at once, a survey takes long.
     net, begins = first_network(recipe, dataset, device)
     absent = refuse_untrainable(dataset, split, track)
@@ -139,12 +139,12 @@ def train(
     card = finish.card_of(dataset, recipe, scaling, out.name)
     # Read before a long training, in which the model may be moved or trained anew.
     origin = origin_of(recipe)
-    identity = _identity(dataset, split, recipe, origin, scaling, bf16)
+    identity = _identity(dataset, split, recipe, origin, scaling, precision)
     again = training.resume or training.finish
     work = WorkFolder.open(out, identity, again)
     keep = False
     try:
-        trainer = _trainer(net, dataset, split, recipe, scaling, bf16, work.path, tell, identity)
+        trainer = _trainer(net, dataset, split, recipe, scaling, precision, work.path, tell, identity)
         if work.resumed:
             trainer.resume()
             tell(f"resumed after epoch {trainer.progress.epoch}")
@@ -198,7 +198,7 @@ def _trainer(
     split: Split,
     recipe: Recipe,
     scaling: Scaling,
-    bf16: bool,
+    precision: str,
     folder: Path,
     tell: Callable[[str], None],
     identity: Mapping[str, Any],
@@ -210,7 +210,7 @@ def _trainer(
     loss = make_loss(recipe.loss, None if weights is None else weights.to(device), recipe.smoothing)
     learnt = recipe.steps(sampler.pixels) * recipe.batch * recipe.size**2
     seen = validate.chosen(split.validation, validation_side(recipe.size), learnt // 4)
-    return Trainer(net, sampler, loss, seen, names, recipe, bf16, folder, tell, Progress(identity=identity))
+    return Trainer(net, sampler, loss, seen, names, recipe, precision, folder, tell, Progress(identity=identity))
 
 
 def _finished(
@@ -233,14 +233,15 @@ def _finished(
     if training.half:
         finish.halved(net)
     net = net.eval().requires_grad_(False)
-    trainer.tell("measuring the halo, the calibration and what bf16 costs")
-    measured = finish.measure(net, card, split, trainer.recipe, trainer.progress.seconds)
-    scores = {
-        name: finish.score(net, measured.card, dataset, parts, track)
-        for name, parts in split.parts
-        if name != "train" and parts
-    }
+    trainer.tell("measuring the halo, the calibration and what shorter numbers cost")
     progress = trainer.progress
+
+    def look() -> tuple[finish.Measured, dict[str, Evaluation]]:
+        measured = finish.measure(net, card, split, trainer.recipe, progress.seconds)
+        held_out = {name: parts for name, parts in split.parts if name != "train" and parts}
+        return measured, {n: finish.score(net, measured.card, dataset, p, track) for n, p in held_out.items()}
+
+    measured, scores = where_it_fits(trainer.device, net, look, trainer.tell)
     told = finish.story(trainer.recipe, origin, split, progress, measured, scores, training.command)
     told["data"] = f"{dataset.name}: {told['data']}"
     card = measured.card.replace(training=told)
@@ -286,15 +287,18 @@ def _refuse_unfinished(out: Path) -> None:
         )
 
 
-def _bf16(asked: str, device: torch.device) -> bool:
-    fast = "bf16" in devices.fast_in(device)
-    if asked == "bf16" and device.type == "cuda" and not fast:
-        raise OptionError(f"{devices.title(device)} is slow in bf16; use --precision fp32")
-    return asked == "bf16" or (asked == "auto" and fast)
+def _precision(asked: str, device: torch.device) -> str:
+    """What to train in; weights, their sums and what the optimiser notes stay in fp32 anyway."""
+    fast = devices.fast_in(device)
+    if asked == "auto":
+        return next(iter(fast), "fp32")
+    if asked == "bf16" and device.type == "cuda" and asked not in fast:
+        raise OptionError(f"{devices.title(device)} is slow in bf16; use --precision fp16 or fp32")
+    return asked
 
 
 def _identity(
-    dataset: Dataset, split: Split, recipe: Recipe, origin: Mapping[str, Any], scaling: Scaling, bf16: bool
+    dataset: Dataset, split: Split, recipe: Recipe, origin: Mapping[str, Any], scaling: Scaling, precision: str
 ) -> dict[str, Any]:
     """Everything that decides the result, as JSON can say it: a training is resumed only with the same."""
     files = [(p.name, p.shape, _size(p.image.path), _size(p.label_file)) for p in dataset.pairs]
@@ -314,7 +318,7 @@ def _identity(
         "fine_tune": origin.get("weights_sha256", ""),
         "scaling": [scaling.kind, list(scaling.a), list(scaling.b)],
         "weights": None if dataset.weights is None else list(dataset.weights),
-        "bf16": bf16,
+        "precision": precision,
     }
 
 

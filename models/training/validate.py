@@ -15,6 +15,7 @@ from rs_segment.card import Scaling
 from rs_segment.dataset import Part
 from rs_segment.types import NODATA
 
+from ..device import DTYPES
 from ..scaling import scaled
 from .losses import Loss
 
@@ -61,7 +62,11 @@ def chips(parts: Sequence[Part], side: int, scaling: Scaling) -> Iterator[tuple[
 
 
 def look(
-    net: nn.Module, windows: Iterator[tuple[torch.Tensor, torch.Tensor]], loss: Loss, names: Sequence[str], bf16: bool
+    net: nn.Module,
+    windows: Iterator[tuple[torch.Tensor, torch.Tensor]],
+    loss: Loss,
+    names: Sequence[str],
+    precision: str,
 ) -> Glance:
     """Loss and confusion of a network on windows; the network is left in eval mode."""
     net.eval()
@@ -69,7 +74,7 @@ def look(
     confusion, losses = Confusion.empty(names), []
     for pixels, labels in windows:
         with torch.no_grad():
-            with torch.autocast(device.type, torch.bfloat16, bf16):
+            with torch.autocast(device.type, DTYPES[precision], precision != "fp32"):
                 logits = net(pixels.to(device))
             logits = logits.float()
             losses.append(float(loss(logits, labels.to(device))))
