@@ -63,21 +63,41 @@ def _fetched(name: str) -> dict[str, torch.Tensor]:
             raise ModelError(f"timm {timm.__version__} has no ImageNet weights for {name}; use none or a file")
     elif IMAGENET not in known.get(name, {}).get("pretrained_settings", {}):
         raise ModelError(f"smp {smp.__version__} has no ImageNet weights for {name}; use none or a file")
+    # What was fetched before needs no connection.
+    with contextlib.suppress(Exception), _offline():
+        return _pretrained(name)
     try:
         with _impatient():
-            if name.startswith("tu-"):
-                depth = 4 if name[3:].startswith("convnext") else 5
-                made = smp.encoders.get_encoder(name, weights=IMAGENET, depth=depth)
-            else:
-                made = smp.encoders.get_encoder(name, weights=IMAGENET)
+            return _pretrained(name)
     # The hub's client raises errors of requests, of its own and of the operating system.
     except Exception as error:
         raise ModelError(
             f"the ImageNet weights of {name} cannot be fetched ({type(error).__name__}: {str(error).strip():.120}); "
             "connect to the network, name a safetensors file, or use none"
         ) from error
+
+
+def _pretrained(name: str) -> dict[str, torch.Tensor]:
+    if name.startswith("tu-"):
+        made = smp.encoders.get_encoder(name, weights=True, depth=4 if name[3:].startswith("convnext") else 5)
+    else:
+        made = smp.encoders.get_encoder(name, weights=IMAGENET)
     state: dict[str, torch.Tensor] = made.state_dict()
     return state
+
+
+@contextlib.contextmanager
+def _offline() -> Iterator[None]:
+    """The hub's client takes files of its cache only."""
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = True
+    try:
+        with _silent():
+            yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
 
 
 @contextlib.contextmanager
@@ -85,12 +105,18 @@ def _impatient() -> Iterator[None]:
     """One try of a few seconds to reach the hub, silently."""
     from huggingface_hub import HfApi
 
+    with _silent():
+        # Asked first, because downloads try again and again for a minute.
+        HfApi().model_info("smp-hub/resnet18.imagenet", timeout=5)
+        yield
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
     log = logging.getLogger("huggingface_hub")
     level = log.level
     log.setLevel(logging.CRITICAL)
     try:
-        # Asked first, because downloads try again and again for a minute.
-        HfApi().model_info("smp-hub/resnet18.imagenet", timeout=5)
         yield
     finally:
         log.setLevel(level)

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import segmentation_models_pytorch as smp
 import torch
 from click.testing import CliRunner
 from fakes import make_scene
@@ -444,11 +445,33 @@ def test_encoder_weights_adapt_to_the_bands(tmp_path: Path, bands: int) -> None:
         put_weights(net, str(tmp_path / "nowhere.safetensors"), "mobilenet_v2")
 
 
-def test_imagenet_weights_fail_at_once_without_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def unconnected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache of the hub on a machine without a network."""
+
     def refuse(*_: object, **__: object) -> None:
         raise OSError("Network is unreachable")
 
     monkeypatch.setattr("socket.socket.connect", refuse)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    return tmp_path / "hub"
+
+
+def test_imagenet_weights_that_were_fetched_before_need_no_network(unconnected: Path) -> None:
+    repo = smp.encoders.encoders["resnet18"]["pretrained_settings"]["imagenet"]
+    kept = unconnected / f"models--{repo['repo_id'].replace('/', '--')}" / "snapshots" / repo["revision"]
+    kept.mkdir(parents=True)
+    (kept / "config.json").write_text("{}")
+    torch.manual_seed(5)
+    known = build({"arch": "unet", "encoder": "resnet18"}, 3, 2).encoder.state_dict()  # type: ignore[union-attr]
+    save_file(known, kept / "model.safetensors")
+    net = build({"arch": "unet", "encoder": "resnet18"}, 3, 2)
+    put_weights(net, "imagenet", "resnet18")
+    assert same(net.encoder.state_dict(), known)  # type: ignore[union-attr]
+
+
+@pytest.mark.usefixtures("unconnected")
+def test_imagenet_weights_fail_at_once_without_a_network() -> None:
     net = build({"arch": "unet", "encoder": "resnet18"}, 3, 2)
     started = time.monotonic()
     with pytest.raises(ModelError, match="cannot be fetched"):

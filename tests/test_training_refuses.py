@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
 import torch
 from click.testing import CliRunner
 from fakes import make_scene
@@ -126,6 +127,21 @@ def test_other_labels_are_another_training(tmp_path: Path) -> None:
     with pytest.raises(CancelledError):
         run(folder, tmp_path / "net", StopInEpoch(2))
     described(folder, [0], [1, 2])
+    with pytest.raises(OptionError, match="labels was"):
+        run(folder, tmp_path / "net", resume=True)
+
+
+def test_labels_edited_in_place_are_another_training(tmp_path: Path) -> None:
+    folder = make_data(tmp_path / "set")
+    with pytest.raises(CancelledError):
+        run(folder, tmp_path / "net", StopInEpoch(2))
+    path = folder / "masks" / "part_2.tif"
+    before = path.stat().st_size
+    with rasterio.open(path, "r+") as mask:
+        labels = mask.read()
+        labels[0, 9, 9] = (labels[0, 9, 9] + 1) % 3
+        mask.write(labels)
+    assert path.stat().st_size == before
     with pytest.raises(OptionError, match="labels was"):
         run(folder, tmp_path / "net", resume=True)
 

@@ -8,10 +8,11 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -301,17 +302,18 @@ def _identity(
     dataset: Dataset, split: Split, recipe: Recipe, origin: Mapping[str, Any], scaling: Scaling, precision: str
 ) -> dict[str, Any]:
     """Everything that decides the result, as JSON can say it: a training is resumed only with the same."""
-    files = [(p.name, p.shape, _size(p.image.path), _size(p.label_file)) for p in dataset.pairs]
+    files = [(p.name, p.shape, _size(p.image.path)) for p in dataset.pairs]
     parts = [(k, [(p.pair.name, *map(int, p.window.flatten())) for p in parts]) for k, parts in split.parts]
-    # What labels mean counts, not where they lie: QGIS writes layers elsewhere each time.
-    meaning = replace(dataset.spec.labels, files=(), layer="", area="a file" if dataset.spec.labels.area else "")
+    # What labels are counts, not where they lie or how they are written: QGIS does that anew each time.
+    meant = [[c.labels for c in dataset.spec.classes], dataset.spec.labels.border]
+    labels = hashlib.sha256(b"".join(np.ascontiguousarray(p.cells).tobytes() for p in dataset.survey().pairs))
     # Which weights it begins with counts, not where they lie.
     told = {k: v for k, v in recipe.to_dict().items() if k not in ("network", "fine_tune")}
     return {
         "network": dict(recipe.network),
         "data set": f"{dataset.name}, {len(dataset.pairs)} images, {_digest(files)}",
         "classes": [c.name for c in dataset.classes],
-        "labels": _digest(repr(([c.labels for c in dataset.spec.classes], meaning))),
+        "labels": _digest([meant, labels.hexdigest()]),
         "bands": list(dataset.band_names),
         "split": f"{split.name}, {_digest(parts)}",
         "recipe": told,
