@@ -24,7 +24,7 @@ from qgis.core import (
     QgsRasterLayer,
     QgsTask,
 )
-from qgis.PyQt.QtCore import Qt, QTimer
+from qgis.PyQt.QtCore import Qt, QThreadPool, QTimer
 from qgis.PyQt.QtWidgets import QApplication, QMessageBox, QPlainTextEdit, QTextBrowser, QTextEdit
 from qgis.utils import iface
 
@@ -204,6 +204,9 @@ def dialog(order: dict[str, Any]) -> Wait:
 def together(order: dict[str, Any]) -> Wait:
     """Algorithms at the same time, each in a task of its own."""
     METER.start()
+    # On two cores the pool has two threads, and what QGIS does beside may hold one of them.
+    pool = QThreadPool.globalInstance()
+    pool.setMaxThreadCount(max(4, pool.maxThreadCount()))
     runs = [Run(order["algorithm"], parameters) for parameters in order["runs"]]
     yield lambda: any(run.ended for run in runs) or all(run.task.status() == QgsTask.TaskStatus.Running for run in runs)
     at_once = not any(run.ended for run in runs)
