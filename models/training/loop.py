@@ -177,8 +177,10 @@ class Trainer:
                 self.optimiser.step()
         if self.average is not None:
             self.average.follow(self.net, step)
-        scale, steady = next_scale(self.progress.scale, self.progress.steady, fits)
-        self.progress = replace(self.progress, step=step + 1, micro=micro, scale=scale, steady=steady)
+        self.progress = replace(self.progress, step=step + 1, micro=micro)
+        if self.precision == "fp16":
+            scale, steady = next_scale(self.progress.scale, self.progress.steady, fits)
+            self.progress = replace(self.progress, scale=scale, steady=steady)
         return loss, rate
 
     def _not_finite(self, loss: float, windows: int) -> TrainingError:
