@@ -63,7 +63,7 @@ def _fetched(name: str) -> dict[str, torch.Tensor]:
             raise ModelError(f"timm {timm.__version__} has no ImageNet weights for {name}; use none or a file")
     elif IMAGENET not in known.get(name, {}).get("pretrained_settings", {}):
         raise ModelError(f"smp {smp.__version__} has no ImageNet weights for {name}; use none or a file")
-    # What was fetched before needs no connection; whatever is wrong with the cache, the hub is asked next, and that tells.
+    # What was fetched before needs no connection; where the cache fails, the hub is asked next, and its error is told.
     with contextlib.suppress(Exception), _offline():
         return _pretrained(name)
     try:
