@@ -66,6 +66,7 @@ def test_names_and_labels_of_a_file_and_its_weights(tmp_path: Path) -> None:
     assert (names(dataset) == np.array(["Sea", "Both", "Both", "Other"])[patches(SHAPE, 4)]).all()
     only = open_dataset(tmp_path, classes="2=Two")
     assert ((names(only) == "Two") == (patches(SHAPE, 4) == 2)).all()
+    assert any(note.endswith("does not list: Water, 1") for note in only.notes)
     with pytest.raises(OptionError, match="Wet of classes with different weights"):
         open_dataset(tmp_path, classes="Water=Wet,Both=Wet")
 

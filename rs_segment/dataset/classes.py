@@ -43,6 +43,7 @@ def only_classes(spec: DatasetSpec, text: str) -> tuple[DatasetSpec, tuple[str, 
     now = {piece.name: name for name, of in wanted.items() for piece in of}
     labels = replace(spec.labels, ignore=left, outside=now.get(spec.labels.outside, ""))
     out = [c.name for c in spec.classes if c.name not in now]
+    out += [str(label) for c in spec.classes if c.name in now for label in c.labels if label not in kept]
     notes = (f"nothing is learnt from what --classes does not list: {', '.join(out)}",) if out else ()
     return replace(spec, classes=classes, labels=labels, weights=_weights(spec, wanted)), notes
 
